@@ -1,0 +1,285 @@
+"""The command line: thin verbs. Everything heavier than click is imported inside the verb that needs it."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+class _Group(click.Group):
+    """Prints a user's mistake as it is, without a traceback, and exits with its code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from sweeper.errors import SweeperError
+
+        try:
+            return super().invoke(ctx)
+        except SweeperError as error:
+            for problem in error.problems:
+                click.echo(f"error: {problem}", err=True)
+            ctx.exit(error.exit_code)
+
+
+def _stand_in(verb: F) -> F:
+    help_text = "Run on the self-made set with the tiny CLIP, under another sweep name."
+    return click.option("--stand-in", is_flag=True, help=help_text)(verb)
+
+
+def _store(verb: F) -> F:
+    return click.option(
+        "--store",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=Path("sweeper-store"),
+        envvar="SWEEPER_STORE",
+        show_default=True,
+        help="Folder of results.",
+    )(verb)
+
+
+def _as_json(verb: F) -> F:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(verb)
+
+
+def _spec_argument(verb: F) -> F:
+    return click.argument("spec", type=click.Path(dir_okay=False, path_type=Path))(verb)
+
+
+def _sweep_argument(verb: F) -> F:
+    return click.argument("sweep", metavar="SWEEP")(verb)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="sweeper")
+def main() -> None:
+    """Sweeps of CLIP-HBA trainings: perturbation windows, loss weights, adapters, subjects.
+
+    A SPEC is a YAML file; a SWEEP is a spec's path or its name in the store.
+    """
+
+
+@main.command()
+@_spec_argument
+@_store
+@_stand_in
+@click.option("--backend", type=click.Choice(["ray", "local"]), default="ray", show_default=True)
+@click.option("--address", help="Ray address; default: RAY_ADDRESS, else Ray on this machine.")
+@click.option("--cache", type=click.Path(file_okay=False, path_type=Path), help="Folder of frozen features.")
+@click.option("--tracking-uri", help="MLflow tracking URI; default: an SQLite file in the store. `off`: no tracking.")
+@click.option("--figures", type=click.Path(file_okay=False, path_type=Path), help="Also draw the figures into DIR.")
+@_as_json
+def run(
+    spec: Path,
+    store: Path,
+    stand_in: bool,
+    backend: str,
+    address: str | None,
+    cache: Path | None,
+    tracking_uri: str | None,
+    figures: Path | None,
+    as_json: bool,
+) -> None:
+    """Train what the store does not hold yet; run again to resume or extend."""
+    from sweeper.launch import Request, launch
+
+    request = Request(
+        spec=spec,
+        store=store,
+        stand_in=stand_in,
+        backend=backend,
+        address=address,
+        cache=cache,
+        tracking_uri=tracking_uri,
+        quiet=as_json,
+    )
+    outcome = launch(request)
+    _print_results(outcome.view, "json" if as_json else "text")
+    if figures is not None:
+        _draw(outcome.view, figures)
+    if outcome.status == "interrupted":
+        click.echo(f"interrupted; go on with: {request.command()}", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    if not as_json:
+        click.echo(f"compare in MLflow: {request.ui_command(outcome.view.revision.spec.name)}")
+    if outcome.status == "failed":
+        sys.exit(EXIT_FAILED)
+
+
+@main.command()
+@_spec_argument
+@_store
+@_stand_in
+@_as_json
+def plan(spec: Path, store: Path, stand_in: bool, as_json: bool) -> None:
+    """Say what would be trained, shared and reused, and what it costs. Trains nothing."""
+    from sweeper.launch import make_plan
+
+    planned = make_plan(spec, store, stand_in=stand_in)
+    click.echo(json.dumps(planned.to_json()) if as_json else planned.to_text())
+
+
+@main.command()
+@_spec_argument
+@_stand_in
+@_as_json
+def validate(spec: Path, stand_in: bool, as_json: bool) -> None:
+    """Check a spec; every problem at once, each with its place."""
+    from sweeper.spec.axes import expand
+    from sweeper.spec.load import load_spec
+
+    loaded = load_spec(spec, stand_in=stand_in)
+    trials = len(expand(loaded))
+    if as_json:
+        click.echo(json.dumps({"schema_version": 1, "rows": [{"name": loaded.name, "trials": trials}]}))
+    else:
+        click.echo(f"{spec}: valid, {trials} trials")
+
+
+@main.command()
+@_sweep_argument
+@_store
+@_stand_in
+@_as_json
+def status(sweep: str, store: Path, stand_in: bool, as_json: bool) -> None:
+    """Show how many trials are done, open and failed."""
+    from sweeper.reporting.status import status_rows, status_text
+
+    view = _open(sweep, store, stand_in)
+    if as_json:
+        click.echo(json.dumps({"schema_version": 1, "rows": status_rows(view)}, allow_nan=False))
+    else:
+        click.echo(status_text(view))
+
+
+@main.command()
+@_sweep_argument
+@_store
+@_stand_in
+@click.option("--curves", is_flag=True, help="One row per trial and epoch.")
+@click.option("--dimensions", is_flag=True, help="One row per trial, epoch and dimension.")
+@click.option("--tolerances", is_flag=True, help="Recovery by tolerance and comparator.")
+@click.option("--folds", is_flag=True, help="Out-of-fold evaluation of a sweep over folds.")
+@click.option("--format", "format_", type=click.Choice(["text", "csv", "json", "parquet"]), default="text")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to FILE instead of the terminal.")
+@click.option("--figures", type=click.Path(file_okay=False, path_type=Path), help="Also draw the figures into DIR.")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write a report page to FILE.")
+@_as_json
+def results(
+    sweep: str,
+    store: Path,
+    stand_in: bool,
+    curves: bool,
+    dimensions: bool,
+    tolerances: bool,
+    folds: bool,
+    format_: str,
+    out: Path | None,
+    figures: Path | None,
+    html: Path | None,
+    as_json: bool,
+) -> None:
+    """Show one row per trial: best values, recovery by every comparator, distance from the baseline."""
+    view = _open(sweep, store, stand_in)
+    chosen = [name for name, on in
+              (("curves", curves), ("dimensions", dimensions), ("tolerances", tolerances), ("folds", folds)) if on]
+    if len(chosen) > 1:
+        raise click.UsageError(f"choose one of --{', --'.join(chosen)}")
+    _print_results(view, "json" if as_json else format_, chosen[0] if chosen else "trials", out, store)
+    if figures is not None:
+        _draw(view, figures)
+    if html is not None:
+        from sweeper.reporting.html import write_report
+
+        write_report(view, html)
+        click.echo(f"wrote {html}", err=True)
+
+
+@main.command()
+@click.option("--store", type=click.Path(file_okay=False, path_type=Path), default=Path("sweeper-store"),
+              envvar="SWEEPER_STORE", show_default=True, help="Folder of results.")
+@click.argument("sweep", required=False)
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@click.option("--tracking-uri", help="MLflow tracking URI; default: the SQLite file in the store.")
+def ui(store: Path, sweep: str | None, port: int, tracking_uri: str | None) -> None:
+    """Serve the MLflow page on 127.0.0.1; name a SWEEP to be told where its comparison is."""
+    from sweeper.tracking.ui import serve
+
+    sys.exit(serve(store, sweep, port=port, tracking_uri=tracking_uri))
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of a spec file; editors complete and check with it."""
+    from sweeper.spec.load import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2))
+
+
+@main.command()
+@click.option("--model", "spec", type=click.Path(dir_okay=False, path_type=Path), required=True, metavar="SPEC",
+              help="Spec whose network and data are examined.")
+@_stand_in
+@_as_json
+def doctor(spec: Path, stand_in: bool, as_json: bool) -> None:
+    """Prove that network and data are the published ones; every deviation with its likely cause."""
+    from sweeper.doctor import examine
+
+    report = examine(spec, stand_in=stand_in)
+    click.echo(json.dumps(report.to_json(), allow_nan=False) if as_json else report.to_text())
+    sys.exit(EXIT_FAILED if report.has_failed else 0)
+
+
+@main.group()
+def data() -> None:
+    """Look at data manifests."""
+
+
+@data.command()
+@click.argument("manifest", type=click.Path(dir_okay=False, path_type=Path))
+@_as_json
+def verify(manifest: Path, as_json: bool) -> None:
+    """Check that images decode, rows match, RDMs are sound, and row orders fit."""
+    from dataclasses import asdict
+
+    from sweeper.data.manifest import load_manifest
+    from sweeper.data.verify import verify_manifest
+
+    findings = verify_manifest(load_manifest(manifest))
+    if as_json:
+        click.echo(json.dumps({"schema_version": 1, "rows": [asdict(finding) for finding in findings]}))
+    else:
+        for finding in findings:
+            click.echo(str(finding))
+    sys.exit(EXIT_USAGE if any(finding.level == "error" for finding in findings) else 0)
+
+
+def _open(sweep: str, store: Path, stand_in: bool) -> Any:
+    """Returns the view of a sweep named by its spec's path or by its name in the store."""
+    from sweeper.reporting.load import open_view
+    from sweeper.spec.load import load_spec
+    from sweeper.store.objects import LocalStore
+
+    is_file = Path(sweep).suffix in (".yaml", ".yml") or Path(sweep).is_file()
+    name = load_spec(sweep, stand_in=stand_in).name if is_file else sweep
+    return open_view(LocalStore(store, create=False), name)
+
+
+def _print_results(view: Any, format_: str, what: str = "trials", out: Path | None = None, store: Path | None = None) -> None:
+    from sweeper.reporting.output import print_table
+
+    print_table(view, what=what, format_=format_, out=out, store=store)
+
+
+def _draw(view: Any, folder: Path) -> None:
+    from sweeper.reporting.figures import save_figures
+
+    for path in save_figures(view, folder):
+        click.echo(f"drew {path}", err=True)
+
+

@@ -1,0 +1,92 @@
+"""The cache of frozen features: computed once per content, memory-mapped by every trial on the node.
+
+A cache entry is a folder named by the hash of all that can change its numbers; it holds one `.npy` file per
+tensor. It is built under a lock, in chunks, beside its final place, and moved there whole.
+"""
+
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+Arrays = dict[str, NDArray[Any]]
+Build = Callable[[range], Mapping[str, NDArray[Any]]]
+
+
+class FeatureCache:
+    """Finds or builds features below one folder, which all workers of a node share."""
+
+    def __init__(self, root: Path, *, chunk: int = 64) -> None:
+        self._root = root
+        self._chunk = chunk
+
+    def get(self, signature: Mapping[str, Any], num_items: int, build: Build) -> Arrays:
+        """Returns the features of some items, memory-mapped read-only.
+
+        Args:
+            signature: everything that can change the numbers, as JSON values: weights, activation, preprocessing,
+                image bytes, cut, storage type.
+            num_items: N.
+            build: makes the features of some items, [n, ...] by name.
+
+        Returns:
+            [N, ...] by name.
+        """
+        text = json.dumps({**signature, "items": num_items}, sort_keys=True)
+        folder = self._root / hashlib.sha256(text.encode()).hexdigest()[:32]
+        self._root.mkdir(parents=True, exist_ok=True)
+        found = _open(folder)
+        if found is None:
+            with FileLock(f"{folder}.lock"):
+                found = _open(folder)
+                if found is None:
+                    self._build(folder, num_items, build)
+                    found = _open(folder)
+        assert found is not None
+        return found
+
+    def _build(self, folder: Path, num_items: int, build: Build) -> None:
+        shutil.rmtree(folder, ignore_errors=True)  # what is there was found damaged
+        scratch = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
+        scratch.mkdir()
+        files: Arrays = {}
+        for first in range(0, num_items, self._chunk):
+            rows = range(first, min(first + self._chunk, num_items))
+            for name, values in build(rows).items():
+                if name not in files:
+                    path = scratch / f"{name}.npy"
+                    files[name] = open_memmap(path, "w+", values.dtype, (num_items, *values.shape[1:]))
+                files[name][first : rows.stop] = values
+        for array in files.values():
+            array.flush()  # type: ignore[attr-defined]
+        _write_digests(scratch, sorted(files))
+        scratch.rename(folder)
+
+
+def _write_digests(folder: Path, names: Sequence[str]) -> None:
+    digests = {name: _digest(folder / f"{name}.npy") for name in names}
+    (folder / "sha256.json").write_text(json.dumps(digests, sort_keys=True))
+
+
+def _open(folder: Path) -> Arrays | None:
+    """Returns the arrays of a finished entry; None when it is absent or damaged."""
+    try:
+        digests = json.loads((folder / "sha256.json").read_text())
+        if any(_digest(folder / f"{name}.npy") != digest for name, digest in digests.items()):
+            return None
+        return {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in digests}
+    except (OSError, ValueError):
+        return None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

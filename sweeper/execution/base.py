@@ -1,0 +1,50 @@
+"""What a backend is: something that takes orders from a dispatcher until nothing is left."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from sweeper.execution.dispatcher import Dispatcher
+from sweeper.training.loop import Event
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """One run of a sweep, as a backend sees it.
+
+    Attributes:
+        name: the sweep's name.
+        store: folder of the store.
+        cache: folder of the frozen features.
+        dispatcher: what is to be trained; the backend tells it what happens.
+        gpu: GPUs per trial, 0 for none.
+        cpu: CPUs per trial.
+        address: Ray address, None for Ray's own choice.
+        on_events: called in the driver's thread with what workers report; must be quick.
+        on_warning: called with a line for the user.
+        stop: set when the user wants to stop; finished epochs are kept.
+    """
+
+    name: str
+    store: Path
+    cache: Path
+    dispatcher: Dispatcher
+    gpu: float
+    cpu: float
+    address: str | None
+    on_events: Callable[[list[Event]], None]
+    on_warning: Callable[[str], None]
+    stop: threading.Event
+
+
+class Backend(Protocol):
+    """Runs a job to its end, or until it is stopped."""
+
+    def run(self, job: Job) -> None:
+        """Returns when the dispatcher has nothing left, or soon after `job.stop` is set.
+
+        Raises:
+            SweeperError: nothing can be trained here.
+        """

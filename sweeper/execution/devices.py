@@ -1,0 +1,59 @@
+"""Which device trials run on, and how much of a GPU each of them takes."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+_HEADROOM = 1.2  # the measured peak plus 20 %
+_STEP = 0.01  # Ray places GPUs in ten-thousandths; coarser shares are easier to read
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Device:
+    """What trials run on.
+
+    Attributes:
+        kind: `cpu` or `cuda`.
+        model: name of the GPU or of the processor's architecture.
+        memory_bytes: of one GPU, None without one or where it is unknown.
+    """
+
+    kind: Literal["cpu", "cuda"]
+    model: str | None = None
+    memory_bytes: int | None = None
+
+
+def find_device(backend: str, address: str | None) -> Device:
+    """Returns the device that `numerics.device: auto` means: that of the cluster, never that of the driver alone.
+
+    Raises:
+        ClusterError: the cluster at `address` cannot be reached.
+    """
+    if backend == "ray" and address not in (None, "local"):
+        from sweeper.execution.ray_tune import cluster_device
+
+        return cluster_device(address)
+    return Device(kind="cuda" if _has_nvidia_driver() else "cpu")
+
+
+def _has_nvidia_driver() -> bool:
+    return Path("/proc/driver/nvidia/version").exists() and any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def gpus_per_trial(setting: float | str, device: Device, peak_bytes: int | None = None) -> float:
+    """Returns the GPUs that one trial asks for.
+
+    Args:
+        setting: `resources.gpu`: a number, or `auto`.
+        device: what trials run on.
+        peak_bytes: measured peak of one trial, None before the first measurement: then a whole GPU.
+    """
+    if device.kind == "cpu":
+        return 0.0
+    if setting != "auto":
+        return float(setting)
+    if peak_bytes is None or device.memory_bytes is None:
+        return 1.0
+    share = math.ceil(_HEADROOM * peak_bytes / device.memory_bytes / _STEP) * _STEP
+    return round(share, 2) if share <= 1 else float(math.ceil(share))

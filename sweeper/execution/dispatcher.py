@@ -1,0 +1,172 @@
+"""The dispatcher: which segment is trained next. Pure bookkeeping over a tree; it trains and reads nothing."""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from typing import Literal
+
+from sweeper.plan.stock import Known, StockTaker
+from sweeper.plan.tree import Segment, Tree
+from sweeper.plan.trials import Trial
+from sweeper.records import Failure
+from sweeper.spec.schema import Evaluation
+from sweeper.training.order import Order
+
+TrialStatus = Literal["open", "complete", "failed"]
+
+
+class Dispatcher:
+    """Hands out the segments of a sweep, each to one worker at a time."""
+
+    def __init__(
+        self,
+        *,
+        trials: Iterable[Trial],
+        tree: Tree,
+        evaluation: Evaluation,
+        val_loss: Mapping[str, float],
+        failures: Mapping[str, Failure],
+        has_state: Callable[[str], bool],
+    ) -> None:
+        """Takes stock of what exists.
+
+        Args:
+            trials: of the sweep, baselines included.
+            tree: of these trials.
+            evaluation: what is measured on each state.
+            val_loss: validation loss by state, for every state whose records are complete.
+            failures: by state, for every state that cannot be made.
+            has_state: tells whether the store holds a state.
+        """
+        self.trials = {trial.trial_id: trial for trial in trials}
+        self.tree = tree
+        self._evaluation = evaluation
+        self._val_loss, self._failures = dict(val_loss), dict(failures)
+        self._has_state = has_state
+        known = Known(val_loss=self._val_loss, failed=self._failures.keys(), has_state=has_state)
+        self._stock_taker = StockTaker(self.trials.values(), tree, known)
+        self.stock = self._stock_taker.stock
+        self._pending = dict.fromkeys(self.stock.pending)
+        self._running: set[str] = set()
+        self._settled: dict[str, TrialStatus] = {}
+
+    # -- asking ---------------------------------------------------------------------------------------------------
+
+    def next_order(self, trial_id: str | None = None) -> Order | None:
+        """Returns the order of a ready segment, longest remaining path first; None when nothing is ready now.
+
+        Args:
+            trial_id: segments on this trial's path come before all others.
+        """
+        ready = self.ready()
+        if not ready:
+            return None
+        own = [segment_id for segment_id in ready if trial_id in self.tree.segments[segment_id].trials]
+        chosen = max(own or ready, key=lambda segment_id: (self._remaining[segment_id], -self._place[segment_id]))
+        self._running.add(chosen)
+        segment = self.tree.segments[chosen]
+        return Order.of(segment, self.trials, self._evaluation, self._stock_taker.curve_before(segment))
+
+    def ready(self) -> list[str]:
+        """Returns the segments that could be handed out now."""
+        return [
+            segment_id
+            for segment_id in self._pending
+            if segment_id not in self._running and self._can_start(self.tree.segments[segment_id])
+        ]
+
+    @property
+    def num_usable(self) -> int:
+        """How many workers the tree can keep busy now."""
+        return len(self._running) + len(self.ready())
+
+    @property
+    def is_done(self) -> bool:
+        """Tells whether nothing is left to train."""
+        return not self._pending
+
+    @property
+    def pending_epochs(self) -> int:
+        """Training epochs that have no records yet and may still be wanted."""
+        pending = (self.tree.segments[segment_id] for segment_id in self._pending)
+        return sum(segment.states[epoch] not in self._val_loss for segment in pending for epoch in segment.epochs)
+
+    def trial_status(self, trial_id: str) -> TrialStatus:
+        """Tells how a trial stands."""
+        if trial_id not in self._settled:
+            status = self._look_up_status(trial_id)
+            if status == "open":
+                return status
+            self._settled[trial_id] = status
+        return self._settled[trial_id]
+
+    def curve(self, trial_id: str) -> dict[int, float]:
+        """Returns the validation loss by epoch along a trial's lineage, as far as it is known without a gap."""
+        curve: dict[int, float] = {}
+        for epoch, state_id in enumerate(self.trials[trial_id].lineage.state_ids):
+            if state_id not in self._val_loss:
+                break
+            curve[epoch] = self._val_loss[state_id]
+        return curve
+
+    # -- telling --------------------------------------------------------------------------------------------------
+
+    def epoch_done(self, state_id: str, val_loss: float) -> None:
+        """Notes that a state has records."""
+        self._val_loss[state_id] = val_loss
+
+    def finished(self, segment_id: str) -> None:
+        """Notes that a worker is through with a segment: to its end, or as far as any trial wanted."""
+        self._running.discard(segment_id)
+        self._pending.pop(segment_id, None)
+        if segment_id not in self._val_loss:  # it ended early, so nothing behind it can start
+            self._give_up_below(segment_id)
+
+    def failed(self, segment_id: str, failure: Failure) -> None:
+        """Notes that a segment cannot go on; nothing behind it will be trained."""
+        self._failures[failure.state_id] = failure
+        self._running.discard(segment_id)
+        self._pending.pop(segment_id, None)
+        self._give_up_below(segment_id)
+
+    def requeue(self, segment_id: str) -> None:
+        """Notes that a worker died; what it wrote to the store is found there by the next one."""
+        self._running.discard(segment_id)
+
+    def parent_missing(self, segment_id: str) -> None:
+        """Notes that the state before a segment is gone: the segments that make it are trained again."""
+        self._running.discard(segment_id)
+        parent = self.tree.segments[segment_id].parent
+        while parent is not None and parent not in self._pending and not self._has_state(parent):
+            self._pending[parent] = None
+            parent = self.tree.segments[parent].parent
+
+    # -- keeping --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        return {segment_id: place for place, segment_id in enumerate(self.tree.segments)}
+
+    @cached_property
+    def _remaining(self) -> dict[str, int]:
+        """Epochs on the longest way from a segment's start to a leaf."""
+        remaining: dict[str, int] = {}
+        for segment_id in reversed(self.tree.segments):
+            below = [remaining[child] for child in self.tree.children.get(segment_id, ())]
+            remaining[segment_id] = len(self.tree.segments[segment_id].epochs) + max(below, default=0)
+        return remaining
+
+    def _can_start(self, segment: Segment) -> bool:
+        parent = segment.parent
+        return parent is None or (parent not in self._pending and self._has_state(parent))
+
+    def _give_up_below(self, segment_id: str) -> None:
+        for child in self.tree.children.get(segment_id, ()):
+            self._pending.pop(child, None)
+            self._give_up_below(child)
+
+    def _look_up_status(self, trial_id: str) -> TrialStatus:
+        if self.trials[trial_id].stop.ended_at(self.curve(trial_id)) is not None:
+            return "complete"
+        if any(segment_id in self._pending for segment_id in self.tree.paths[trial_id]):
+            return "open"
+        return "failed"

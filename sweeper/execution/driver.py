@@ -1,0 +1,226 @@
+"""The driver: runs a sweep from plan to report. The only writer of the ledger, the only one who tracks."""
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from filelock import FileLock, Timeout
+
+from sweeper.errors import Problem, StoreError
+from sweeper.execution.base import Backend, Job
+from sweeper.execution.dispatcher import Dispatcher
+from sweeper.execution.prepare import ResolvedSweep, measured_records, read_failures
+from sweeper.records import Record
+from sweeper.reporting.view import SweepView
+from sweeper.store.ledger import Ledger, open_ledger
+from sweeper.store.objects import LocalStore
+from sweeper.store.sweeps import Revision, save_revision
+from sweeper.tracking.base import Tracker
+from sweeper.training.loop import EpochDone, Event, ParentMissing, SegmentFailed
+
+LEDGER = "ledger.sqlite"
+LOCK = "driver.lock"
+
+
+class Progress(Protocol):
+    """Shows how a run goes on."""
+
+    def start(self, *, epochs: int, trials: int) -> None:
+        """Shows what is to be done."""
+
+    def epoch(self, done: EpochDone, waiting: int) -> None:
+        """Shows an epoch; `waiting` are the epochs that may still come."""
+
+    def note(self, text: str) -> None:
+        """Shows a line."""
+
+    def stop(self) -> None:
+        """Ends the display."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What became of a run.
+
+    Attributes:
+        view: the sweep as it stands.
+        status: `done`, `failed` (some trial did), or `interrupted`.
+        epochs_trained: epochs that this run trained.
+    """
+
+    view: SweepView
+    status: Literal["done", "failed", "interrupted"]
+    epochs_trained: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """Everything that one run is given.
+
+    Attributes:
+        sweep: what to run.
+        source: the spec file as written.
+        store: where results go.
+        cache: folder of the frozen features.
+        backend: makes the backend, when there is anything to train.
+        gpu: GPUs per trial.
+        tracker: the MLflow view, or none.
+        progress: the display.
+        stop: set when the user wants to stop.
+    """
+
+    sweep: ResolvedSweep
+    source: str
+    store: LocalStore
+    cache: Path
+    backend: Callable[[], Backend]
+    gpu: float
+    tracker: Tracker
+    progress: Progress
+    stop: threading.Event
+
+
+def run_sweep(run: Run) -> Outcome:
+    """Runs what the store does not hold yet, and returns the sweep as it then stands.
+
+    Raises:
+        StoreError: another driver uses the store, or it cannot be written.
+        SweeperError: nothing can be trained here.
+    """
+    with driver_lock(run.store.root):
+        ledger = open_ledger(run.store.root / LEDGER, run.store)
+        try:
+            return _Driver(run, ledger).drive()
+        finally:
+            ledger.close()
+
+
+class _Driver:
+    """One run in progress."""
+
+    def __init__(self, run: Run, ledger: Ledger) -> None:
+        self._run, self._ledger = run, ledger
+        sweep = run.sweep
+        self._records = measured_records(sweep, ledger, run.store, write=True)
+        self._failures = read_failures(run.store, sweep.items_by_state)
+        items = [item.describe() for item in sweep.all_items()]
+        self._revision = save_revision(run.store, sweep.spec, run.source, sweep.trials, items)
+        self._dispatcher = Dispatcher(
+            trials=sweep.trials,
+            tree=sweep.tree,
+            evaluation=sweep.spec.evaluation,
+            val_loss={state: val_loss_of(records) for state, records in self._records.items()},
+            failures=self._failures,
+            has_state=lambda state: run.store.has("states", state),
+        )
+        self._trials_of_state = _trials_of_state(self._revision)
+        self._trained = 0
+
+    def drive(self) -> Outcome:
+        """Runs the backend until nothing is left; tracks what happens on the way."""
+        run = self._run
+        if not self._dispatcher.is_done:
+            run.progress.start(epochs=self._dispatcher.pending_epochs, trials=len(self._revision.trials))
+            run.tracker.start(self.view())
+            try:
+                run.backend().run(self._job())
+            finally:
+                run.progress.stop()
+                run.tracker.finish(self.view())
+        return Outcome(view=self.view(), status=self._status(), epochs_trained=self._trained)
+
+    def view(self) -> SweepView:
+        """Returns the sweep as it stands."""
+        return SweepView(revision=self._revision, records=self._records, failures=self._failures)
+
+    def _job(self) -> Job:
+        run = self._run
+        resources = run.sweep.spec.resources
+        return Job(
+            name=run.sweep.spec.name,
+            store=run.store.root,
+            cache=run.cache,
+            dispatcher=self._dispatcher,
+            gpu=run.gpu,
+            cpu=resources.cpu,
+            address=resources.address,
+            on_events=self._note,
+            on_warning=run.progress.note,
+            stop=run.stop,
+        )
+
+    def _note(self, events: list[Event]) -> None:
+        """Indexes what workers report, and passes it on to display and tracking."""
+        done = [event for event in events if isinstance(event, EpochDone)]
+        self._ledger.add((event.state_id, event.records) for event in done)
+        touched: dict[str, None] = {}
+        for event in done:
+            self._records[event.state_id] = event.records
+            touched |= dict.fromkeys(self._trials_of_state.get(event.state_id, ()))
+            self._trained += event.seconds is not None and event.epoch > 0
+            self._run.progress.epoch(event, self._dispatcher.pending_epochs)
+            for warning in event.warnings:
+                self._run.progress.note(f"warning: {warning}")
+        for failed in (event for event in events if isinstance(event, SegmentFailed)):
+            self._failures[failed.failure.state_id] = failed.failure
+            self._run.progress.note(f"failed: {failed.failure.place}: {failed.failure.reason}")
+        for gone in (event for event in events if isinstance(event, ParentMissing)):
+            self._run.progress.note(f"state {gone.state_id[:12]} is gone or damaged; it is trained again")
+        if touched:
+            self._run.tracker.push(self.view(), touched)
+
+    def _status(self) -> Literal["done", "failed", "interrupted"]:
+        statuses = {self._dispatcher.trial_status(trial.trial_id) for trial in self._revision.trials}
+        if "open" in statuses:
+            return "interrupted"
+        return "failed" if "failed" in statuses else "done"
+
+
+def val_loss_of(records: tuple[Record, ...]) -> float:
+    """Returns the validation loss among a state's records."""
+    value = next(record.values["val_loss"] for record in records if "val_loss" in record.values)
+    assert isinstance(value, float)
+    return value
+
+
+def _trials_of_state(revision: Revision) -> dict[str, list[str]]:
+    trials: dict[str, list[str]] = {}
+    for trial in revision.trials:
+        for state in trial.lineage.state_ids:
+            trials.setdefault(state, []).append(trial.trial_id)
+    return trials
+
+
+@contextmanager
+def driver_lock(root: Path) -> Iterator[None]:
+    """Holds the store against a second driver.
+
+    Raises:
+        StoreError: another driver holds it; the message says who.
+    """
+    lock, holder = FileLock(root / LOCK, timeout=0), root / "driver.json"
+    try:
+        lock.acquire()
+    except Timeout:
+        who = holder.read_text() if holder.exists() else "unknown"
+        problem = Problem(
+            where=str(root),
+            rule="one driver at a time uses a store",
+            got=f"it is held by {who}",
+            remedy="Wait for it, stop it, or use another --store",
+        )
+        raise StoreError(problem) from None
+    try:
+        holder.write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid()}))
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+

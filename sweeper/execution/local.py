@@ -1,0 +1,42 @@
+"""The local backend: one worker in this process, for debugging and short work."""
+
+from sweeper.execution.base import Job
+from sweeper.execution.worker import Worker
+from sweeper.store.objects import LocalStore
+from sweeper.training.loop import EpochDone, ParentMissing, SegmentFailed
+from sweeper.training.order import Order
+
+
+class LocalBackend:
+    """Trains one segment after another; see `Backend`."""
+
+    def run(self, job: Job) -> None:
+        """See `Backend.run`."""
+        worker = Worker(LocalStore(job.store), job.cache)
+        while not job.stop.is_set():
+            order = job.dispatcher.next_order()
+            if order is None:
+                return
+            _train(worker, order, job)
+
+
+def _train(worker: Worker, order: Order, job: Job) -> None:
+    for event in worker.train(order):
+        note(job, order.segment_id, event)
+        job.on_events([event])
+        if isinstance(event, SegmentFailed | ParentMissing):
+            return
+        if job.stop.is_set():
+            job.dispatcher.requeue(order.segment_id)
+            return
+    job.dispatcher.finished(order.segment_id)
+
+
+def note(job: Job, segment_id: str, event: object) -> None:
+    """Tells a job's dispatcher what an event means for a segment."""
+    if isinstance(event, EpochDone):
+        job.dispatcher.epoch_done(event.state_id, event.val_loss)
+    elif isinstance(event, SegmentFailed):
+        job.dispatcher.failed(segment_id, event.failure)
+    elif isinstance(event, ParentMissing):
+        job.dispatcher.parent_missing(segment_id)

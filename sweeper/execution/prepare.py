@@ -1,0 +1,147 @@
+"""From a spec to everything a run needs to know: trials with ids, items, and what the store already holds."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from sweeper.evaluation import Item, items_of
+from sweeper.inputs import dataset_of, held_out_sets, inputs_of
+from sweeper.errors import SpecError
+from sweeper.plan.lineage import Inputs
+from sweeper.plan.tree import Tree, build_tree
+from sweeper.plan.trials import Trial, resolve
+from sweeper.records import Failure, Record
+from sweeper.spec.axes import SweptTrial, expand
+from sweeper.spec.overlap import check_noise_overlap
+from sweeper.spec.schema import SweepSpec, TrialConfig
+from sweeper.store.ledger import Ledger
+from sweeper.store.objects import ObjectStore
+from sweeper.store.rows import read_outputs, write_records
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedSweep:
+    """A spec joined with the data and weights that it names.
+
+    Attributes:
+        spec: the spec.
+        trials: trials followed by their baselines.
+        items: what is measured, by trial.
+    """
+
+    spec: SweepSpec
+    trials: tuple[Trial, ...]
+    items: Mapping[str, tuple[Item, ...]]
+
+    @cached_property
+    def tree(self) -> Tree:
+        """The segments of all trials."""
+        return build_tree(self.trials)
+
+    @cached_property
+    def items_by_state(self) -> Mapping[str, tuple[Item, ...]]:
+        """What is measured on each state of the sweep."""
+        return {state: self.items[trial.trial_id] for trial in self.trials for state in trial.lineage.state_ids}
+
+    def all_items(self) -> tuple[Item, ...]:
+        """Returns every item once, in the order of the trials."""
+        found = {item.item_id: item for trial in self.trials for item in self.items[trial.trial_id]}
+        return tuple(found.values())
+
+
+def resolve_sweep(spec: SweepSpec, *, device: str, device_model: str | None = None) -> ResolvedSweep:
+    """Opens data and weights of every trial of a spec and gives each trial its identity.
+
+    Args:
+        spec: as loaded.
+        device: what `numerics.device: auto` means here: `cpu` or `cuda`.
+        device_model: for `numerics.strict`.
+
+    Raises:
+        SweeperError: data or weights cannot be had, or do not fit the spec.
+    """
+    swept = expand(spec)
+    _refuse_overlap(spec, swept)
+    found: dict[TrialConfig, Inputs] = {}
+
+    def look_up(config: TrialConfig) -> Inputs:
+        key = config.baseline()
+        if key not in found:
+            wanted = device if config.numerics.device == "auto" else config.numerics.device
+            found[key] = inputs_of(config, device=wanted, device_model=device_model)
+        return found[key]
+
+    trials = resolve([(trial.swept, trial.config) for trial in swept], look_up)
+    items: dict[str, tuple[Item, ...]] = {}
+    by_data: dict[tuple[object, int], tuple[Item, ...]] = {}
+    for trial in trials:
+        config = trial.config
+        key = (config.data, config.seeds.split)
+        if key not in by_data:
+            by_data[key] = items_of(spec.evaluation, held_out_sets(config, spec.evaluation), config.data.preprocessing)
+        items[trial.trial_id] = by_data[key]
+    return ResolvedSweep(spec=spec, trials=trials, items=items)
+
+
+def _refuse_overlap(spec: SweepSpec, swept: tuple[SweptTrial, ...]) -> None:
+    if spec.allow_overlap or not any(trial.config.perturbation for trial in swept):
+        return
+    config = swept[0].config
+    num_train = int(config.data.train_fraction * len(dataset_of(config).pool))
+    problems = check_noise_overlap(swept, -(-num_train // config.training.batch_size))
+    if problems:
+        raise SpecError(problems)
+
+
+def read_failures(store: ObjectStore, states: Iterable[str]) -> dict[str, Failure]:
+    """Returns the failures of some states."""
+    marked = set(store.keys("failures"))
+    failures: dict[str, Failure] = {}
+    for state in states:
+        if state in marked and (data := store.get("failures", state)) is not None:
+            failures[state] = Failure.from_json(data)
+    return failures
+
+
+def measured_records(
+    sweep: ResolvedSweep, ledger: Ledger, store: ObjectStore, *, write: bool
+) -> dict[str, tuple[Record, ...]]:
+    """Returns the records of every state on which all items are measured.
+
+    An item added since is computed from the stored outputs; a state whose outputs lack is left out, and is
+    thereby trained again.
+
+    Args:
+        sweep: what is wanted.
+        ledger: what is indexed.
+        store: where outputs are.
+        write: keep what was computed.
+    """
+    grouped: dict[str, list[Record]] = {}
+    for record in ledger.records(sweep.items_by_state):
+        grouped.setdefault(record.state_id, []).append(record)
+    complete: dict[str, tuple[Record, ...]] = {}
+    added: list[tuple[str, tuple[Record, ...]]] = []
+    for state, records in grouped.items():
+        known = {record.item for record in records}
+        missing = [item for item in sweep.items_by_state[state] if item.item_id not in known]
+        computed = _from_outputs(store, state, records[0].epoch, missing, records[0].measured_at)
+        if len(computed) == len(missing):
+            complete[state] = (*records, *computed)
+            if computed and write:
+                write_records(store, computed)
+                added.append((state, computed))
+    if added:
+        ledger.catch_up(store)
+    return complete
+
+
+def _from_outputs(
+    store: ObjectStore, state: str, epoch: int, items: Iterable[Item], measured_at: float
+) -> tuple[Record, ...]:
+    records = []
+    for item in items:
+        outputs = read_outputs(store, state, item.outputs)
+        if outputs is not None:
+            records.append(item.record(state, epoch, outputs, measured_at))
+    return tuple(records)

@@ -1,0 +1,169 @@
+"""What a trial needs from outside its spec: data sets, weights, and their digests. Free of torch.
+
+The planner asks for the digests, the workers for the data itself; both find them here, so a worker whose
+files differ from the planner's is noticed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from sweeper_models.errors import ModelError as UnusableModel
+from sweeper_models.prompts import PROMPTS
+from sweeper_models.weights import WeightsFile, locate_weights
+
+from sweeper.data.dataset import Dataset, HeldOut, open_dataset
+from sweeper.data.images import CLIP_MEAN, CLIP_STD, Preprocessing
+from sweeper.data.manifest import Manifest, load_manifest
+from sweeper.errors import ModelError, Problem, SpecError
+from sweeper.plan.identity import content_id
+from sweeper.plan.lineage import Inputs
+from sweeper.spec.schema import DataConfig, Evaluation, TrialConfig
+from sweeper.spec.variants import AnyModel
+
+SELF_MADE = "builtin:selfmade"
+_PREPROCESSING = {"things": Preprocessing(), "clip": Preprocessing(mean=CLIP_MEAN, std=CLIP_STD)}
+
+
+def preprocessing_of(data: DataConfig) -> Preprocessing:
+    """Returns the pixel constants that a data section names."""
+    return _PREPROCESSING[data.preprocessing]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The part of a configuration that decides which data set is opened."""
+
+    manifest: str
+    relabel: str
+    folds: int | None
+    fold: int | None
+    train_size: int | None
+    seed: int
+
+
+def dataset_of(config: TrialConfig) -> Dataset:
+    """Returns the data set of a configuration, opened once per process.
+
+    Raises:
+        DataError: with every problem found.
+    """
+    data = config.data
+    return _dataset(
+        _Asked(data.manifest, data.relabel, data.folds, data.fold, data.train_size, config.seeds.split)
+    )
+
+
+@lru_cache(maxsize=64)
+def _dataset(asked: _Asked) -> Dataset:
+    return open_dataset(
+        manifest_of(asked.manifest),
+        relabel=asked.relabel,  # type: ignore[arg-type]
+        folds=asked.folds,
+        fold=asked.fold,
+        fold_seed=asked.seed,
+        train_size=asked.train_size,
+    )
+
+
+@lru_cache(maxsize=64)
+def manifest_of(path: str) -> Manifest:
+    """Returns the manifest at a path; `builtin:selfmade` is the set that the package draws itself."""
+    if path == SELF_MADE:
+        return Manifest.model_validate(
+            {"name": "selfmade", "generator": {"name": "drawings", "num_train": 480, "seed": 1}}
+        )
+    return load_manifest(Path(path))
+
+
+def held_out_sets(config: TrialConfig, evaluation: Evaluation) -> dict[str, HeldOut]:
+    """Returns the held-out set of a configuration (named `held_out`) and the further evaluation sets.
+
+    Raises:
+        DataError: a manifest of `evaluation.sets` cannot be read.
+        SpecError: nothing is held out at all.
+    """
+    sets: dict[str, HeldOut] = {}
+    own = dataset_of(config)
+    if own.held_out is not None:
+        sets["held_out"] = own.held_out
+    for path in evaluation.sets:
+        further = _dataset(_Asked(path, "things-uniqueid", None, None, None, 0))
+        if further.held_out is not None:
+            sets[further.name] = further.held_out
+    if not sets:
+        problem = Problem(
+            where=config.data.manifest,
+            rule="a sweep measures alignment on held-out stimuli",
+            got="neither a held-out set nor folds",
+            remedy="Add held_out to the manifest, or data.folds and data.fold to the spec",
+        )
+        raise SpecError(problem)
+    return sets
+
+
+def weights_of(model: AnyModel) -> WeightsFile:
+    """Returns the weights of a model section.
+
+    Raises:
+        ModelError: they cannot be had here, or do not fit; the message says what to download and where to put it.
+    """
+    return _weights(model.backbone, model.pretrained, model.activation)
+
+
+@lru_cache(maxsize=64)
+def _weights(backbone: str, pretrained: str, activation: str | None) -> WeightsFile:
+    try:
+        return locate_weights(backbone, pretrained, activation=activation)
+    except UnusableModel as error:
+        remedy = f"{error.remedy.rstrip('.')}. Or run the same spec with --stand-in (self-made data, tiny CLIP)"
+        problem = Problem(where=f"model.{error.where}", rule=error.rule, got=error.got, remedy=remedy)
+        raise ModelError(problem) from error
+
+
+def inputs_of(config: TrialConfig, *, device: str, device_model: str | None = None) -> Inputs:
+    """Returns the digests of everything outside the spec that can change an epoch of this configuration.
+
+    Raises:
+        DataError: the data cannot be read.
+        ModelError: the weights cannot be had.
+    """
+    dataset, weights = dataset_of(config), weights_of(config.model)
+    return Inputs(
+        data=_pool_digest(dataset),
+        model=(
+            ("activation", weights.activation),
+            ("config", weights.config_name),
+            ("prompts", content_id("prompts", PROMPTS)),
+            ("weights", weights.sha256),
+        ),
+        device=device,
+        device_model=device_model if config.numerics.strict else None,
+    )
+
+
+@lru_cache(maxsize=64)
+def _pool_digest(dataset: Dataset) -> str:
+    return content_id("pool", {"images": dataset.pool.digest, "targets": dataset.target_digest})
+
+
+def check_inputs(config: TrialConfig, expected: Mapping[str, object], *, device: str) -> None:
+    """Makes sure that this machine sees the data and weights that the plan was made for.
+
+    Raises:
+        SpecError: something differs; the state ids of the plan would then lie.
+    """
+    found = inputs_of(config, device=device)
+    differing = [
+        name for name, here in (("data", found.data), ("model", [list(pair) for pair in found.model]))
+        if here != expected[name]
+    ]
+    if differing:
+        problem = Problem(
+            where=config.data.manifest,
+            rule=f"{' and '.join(differing)} are the same on every machine and during the whole sweep",
+            got="other bytes than the plan was made for",
+            remedy="Run the sweep again: what depends on the changed files gets new identities",
+        )
+        raise SpecError(problem)

@@ -1,0 +1,175 @@
+"""The composition root of `run` and `plan`: joins spec, store, backend, tracking and display."""
+
+import os
+import shlex
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from sweeper.execution.base import Backend
+from sweeper.execution.devices import find_device, gpus_per_trial
+from sweeper.execution.driver import LEDGER, Outcome, Progress, Run, run_sweep
+from sweeper.execution.prepare import measured_records, read_failures, resolve_sweep
+from sweeper.plan.estimate import PlanSummary, summarize_plan
+from sweeper.plan.stock import Known, StockTaker
+from sweeper.progress import progress_for
+from sweeper.spec.load import load_spec
+from sweeper.store.ledger import DamagedLedger, Ledger
+from sweeper.store.objects import LocalStore
+from sweeper.tracking.base import NullTracker, Tracker
+
+NO_TRACKING = "off"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What a user asked for with `sweeper run`.
+
+    Attributes:
+        spec: the file.
+        store: folder of results.
+        stand_in: whether data and backbone are replaced by the self-made ones.
+        backend: `ray` or `local`.
+        address: Ray address.
+        cache: folder of frozen features; default: inside the store.
+        tracking_uri: MLflow server; `off` for none.
+        quiet: no display.
+    """
+
+    spec: Path
+    store: Path
+    stand_in: bool
+    backend: str
+    address: str | None
+    cache: Path | None
+    tracking_uri: str | None
+    quiet: bool
+
+    def command(self) -> str:
+        """Returns the command that goes on with this run."""
+        words = ["sweeper", "run", str(self.spec), "--store", str(self.store), "--backend", self.backend]
+        if self.stand_in:
+            words.append("--stand-in")
+        for flag, value in (("--address", self.address), ("--cache", self.cache), ("--tracking-uri", self.tracking_uri)):
+            if value is not None:
+                words += [flag, str(value)]
+        return shlex.join(words)
+
+    def ui_command(self, name: str) -> str:
+        """Returns the command that shows the sweep in MLflow."""
+        words = ["sweeper", "ui", name, "--store", str(self.store)]
+        if self.tracking_uri is not None:
+            words += ["--tracking-uri", self.tracking_uri]
+        return shlex.join(words)
+
+
+def launch(request: Request) -> Outcome:
+    """Runs a sweep.
+
+    Raises:
+        SweeperError: the spec, the data, the store or the cluster does not allow it.
+    """
+    spec = load_spec(request.spec, stand_in=request.stand_in)
+    address = request.address or spec.resources.address or os.environ.get("RAY_ADDRESS")
+    spec = spec.model_copy(update={"resources": spec.resources.model_copy(update={"address": address})})
+    device = find_device(request.backend, address)
+    sweep = resolve_sweep(spec, device=device.kind, device_model=device.model)
+    store = LocalStore(request.store.absolute())
+    progress = progress_for(quiet=request.quiet)
+    with stop_on_signals() as stop:
+        return run_sweep(
+            Run(
+                sweep=sweep,
+                source=request.spec.read_text(encoding="utf-8"),
+                store=store,
+                cache=(request.cache or store.root / "features").absolute(),
+                backend=lambda: _backend(request.backend),
+                gpu=gpus_per_trial(spec.resources.gpu, device),
+                tracker=_tracker(request.tracking_uri or spec.tracking.uri, store, progress),
+                progress=progress,
+                stop=stop,
+            )
+        )
+
+
+def make_plan(spec_path: Path, store_path: Path, *, stand_in: bool) -> PlanSummary:
+    """Returns what a run would do; writes nothing.
+
+    Raises:
+        SweeperError: the spec or the data does not allow a run.
+    """
+    spec = load_spec(spec_path, stand_in=stand_in)
+    device = find_device("ray", spec.resources.address or os.environ.get("RAY_ADDRESS"))
+    sweep = resolve_sweep(spec, device=device.kind, device_model=device.model)
+    records = {}
+    failures = {}
+    has_state = lambda state: False  # noqa: E731
+    if (store_path / "store.json").exists():
+        store = LocalStore(store_path.absolute())
+        with readable_ledger(store) as ledger:
+            records = measured_records(sweep, ledger, store, write=False)
+        failures = read_failures(store, sweep.items_by_state)
+        has_state = lambda state: store.has("states", state)  # noqa: E731
+    losses = {state: float(row.values["val_loss"]) for state, rows in records.items() for row in rows if "val_loss" in row.values}  # type: ignore[arg-type]
+    stock = StockTaker(
+        sweep.trials, sweep.tree, Known(val_loss=losses, failed=failures.keys(), has_state=has_state)
+    ).stock
+    seconds = [row.seconds for rows in records.values() for row in rows if row.seconds is not None]
+    return summarize_plan(sweep.trials, sweep.tree, stock, losses, seconds, spec.name)
+
+
+@contextmanager
+def readable_ledger(store: LocalStore) -> Iterator[Ledger]:
+    """Opens a store's ledger for reading; where there is none, or it is damaged, an index in memory takes its place."""
+    try:
+        ledger = Ledger(store.root / LEDGER, read_only=True)
+        ledger.val_losses()
+    except (FileNotFoundError, DamagedLedger):
+        ledger = Ledger(None)
+        ledger.catch_up(store)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """Turns Ctrl-C and SIGTERM into a request to stop after the epoch in progress; a second one ends at once."""
+    stop = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _backend(name: str) -> Backend:
+    if name == "local":
+        from sweeper.execution.local import LocalBackend
+
+        return LocalBackend()
+    from sweeper.execution.ray_tune import RayBackend
+
+    return RayBackend()
+
+
+def _tracker(uri: str | None, store: LocalStore, progress: Progress) -> Tracker:
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store.root / 'mlflow.db'}"
+    if uri == NO_TRACKING:
+        return NullTracker()
+    from sweeper.tracking.background import BackgroundTracker
+    from sweeper.tracking.mlflow_view import MlflowTracker
+
+    return BackgroundTracker(MlflowTracker(uri, store_id=store.store_id, lock_dir=store.root), progress.note)

@@ -1,0 +1,1 @@
+"""Scores as pure functions on arrays and curves: no torch, no files, no global random state."""

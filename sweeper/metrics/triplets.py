@@ -1,0 +1,111 @@
+"""Odd-one-out choices: which of three stimuli does a representation set apart, and do people agree.
+
+Shapes: N stimuli, D dimensions, M triplets.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sweeper.metrics.rdm import Array, UndefinedMetric
+
+CHANCE = 1.0 / 3.0
+
+# Row k holds the two members that stay when member k is the odd one.
+_REMAINING = np.array([[1, 2], [0, 2], [0, 1]])
+
+
+def odd_one_out_accuracy(embedding: ArrayLike, triplets: ArrayLike, odd_position: ArrayLike) -> float:
+    """Computes the share of triplets in which the embedding picks the odd one that people picked.
+
+    Args:
+        embedding: [N, D], one row per stimulus.
+        triplets: int [M, 3], rows of `embedding`.
+        odd_position: int [M], 0..2, the member people set apart.
+
+    Returns:
+        Mean of `odd_one_out_hits`, 0..1; chance is 1/3.
+    """
+    return float(odd_one_out_hits(embedding, triplets, odd_position).mean())
+
+
+def odd_one_out_hits(embedding: ArrayLike, triplets: ArrayLike, odd_position: ArrayLike) -> Array:
+    """Scores each triplet by the dot-product rule: the pair most alike leaves the odd one (Hebart et al. 2020).
+
+    Args:
+        embedding: [N, D], one row per stimulus.
+        triplets: int [M, 3], rows of `embedding`.
+        odd_position: int [M], 0..2.
+
+    Returns:
+        float64 [M]: 1 for agreement, 0 for none; where T pairs tie exactly as most alike, 1/T if people's choice is
+        among the T candidates. So a collapsed embedding scores exactly chance.
+
+    Raises:
+        UndefinedMetric: there is no triplet, or an embedding value is not finite.
+        ValueError: shapes, rows or positions are out of range.
+    """
+    rows = np.asarray(embedding, dtype=np.float64)
+    if rows.ndim != 2:
+        raise ValueError(f"embedding must be [N, D]; got shape {rows.shape}")
+    members, odd = _checked(triplets, odd_position, len(rows))
+    similarities = [
+        np.einsum("md,md->m", rows[members[:, first]], rows[members[:, second]]) for first, second in _REMAINING
+    ]
+    return _hits(np.stack(similarities, axis=1), odd)
+
+
+def odd_one_out_hits_from_similarity(similarity: ArrayLike, triplets: ArrayLike, odd_position: ArrayLike) -> Array:
+    """Scores each triplet by a given similarity, e.g. the cosine of a network's features.
+
+    Args:
+        similarity: [N, N], larger is more alike; for an RDM pass its negative.
+        triplets: int [M, 3], rows of `similarity`.
+        odd_position: int [M], 0..2.
+
+    Returns:
+        float64 [M], as `odd_one_out_hits`, which also says what is raised.
+    """
+    matrix = np.asarray(similarity, dtype=np.float64)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"similarity must be [N, N]; got shape {matrix.shape}")
+    members, odd = _checked(triplets, odd_position, len(matrix))
+    pairs = members[:, _REMAINING]
+    return _hits(matrix[pairs[:, :, 0], pairs[:, :, 1]], odd)
+
+
+def standard_error(hits: ArrayLike) -> float:
+    """Estimates the standard error of a mean of hits [M], taking triplets as independent (people repeat, so a floor).
+
+    Raises:
+        UndefinedMetric: there are fewer than 2 triplets.
+    """
+    scores = np.asarray(hits, dtype=np.float64)
+    if len(scores) < 2:
+        raise UndefinedMetric(f"a standard error needs at least 2 triplets; got {len(scores)}")
+    return float(scores.std(ddof=1) / np.sqrt(len(scores)))
+
+
+def _hits(similarities: Array, odd: NDArray[np.intp]) -> Array:
+    """Scores choices from the similarity [M, 3] of the pair that stays when member k goes."""
+    if not np.isfinite(similarities).all():
+        raise UndefinedMetric("similarities hold values that are not finite")
+    is_candidate = similarities == similarities.max(axis=1, keepdims=True)
+    return np.asarray(is_candidate[np.arange(len(odd)), odd] / is_candidate.sum(axis=1))
+
+
+def _checked(
+    triplets: ArrayLike, odd_position: ArrayLike, num_stimuli: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    members, odd = np.asarray(triplets), np.asarray(odd_position)
+    if members.size == 0:
+        raise UndefinedMetric("there is no triplet")
+    if members.ndim != 2 or members.shape[1] != 3 or odd.shape != members.shape[:1]:
+        raise ValueError(f"triplets must be [M, 3] and odd_position [M]; got {members.shape} and {odd.shape}")
+    if members.dtype.kind not in "iu" or odd.dtype.kind not in "iu":
+        raise ValueError(f"triplets and odd_position must be integers; got {members.dtype} and {odd.dtype}")
+    # A negative row would silently count from the end.
+    if members.min() < 0 or members.max() >= num_stimuli:
+        raise ValueError(f"triplets must name rows 0..{num_stimuli - 1}; got {members.min()}..{members.max()}")
+    if odd.min() < 0 or odd.max() > 2:
+        raise ValueError(f"odd_position must be 0, 1 or 2; got {odd.min()}..{odd.max()}")
+    return members.astype(np.intp), odd.astype(np.intp)

@@ -1,0 +1,137 @@
+"""What a run would do and cost, in numbers that stand before anything is trained."""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sweeper.plan.stock import Stock
+from sweeper.plan.tree import Tree
+from sweeper.plan.trials import Trial
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanSummary:
+    """A plan in numbers.
+
+    Attributes:
+        name: the sweep's.
+        trials: swept trials, controls included.
+        baselines: added by the planner.
+        segments: pieces of the tree that hold training epochs.
+        epochs_requested: sum over trials and baselines of the epochs from 1 to their end, as if each were alone.
+        epochs_distinct: epochs of the tree.
+        epochs_in_ledger: of these, what the store holds already.
+        epochs_to_run: of these, what is missing.
+        epochs_to_rebuild: extra epochs that have records but whose state was dropped.
+        is_upper_bound: whether early stopping can make it less.
+        seconds_per_epoch: quartiles measured in this store, None before the first run.
+        seconds_to_run: the same for all epochs to run and to rebuild, one after another.
+    """
+
+    name: str
+    trials: int
+    baselines: int
+    segments: int
+    epochs_requested: int
+    epochs_distinct: int
+    epochs_in_ledger: int
+    epochs_to_run: int
+    epochs_to_rebuild: int
+    is_upper_bound: bool
+    seconds_per_epoch: tuple[float, float, float] | None
+    seconds_to_run: tuple[float, float, float] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the plan as JSON values."""
+        return {"schema_version": 1, **asdict(self)}
+
+    def to_text(self) -> str:
+        """Returns the plan for people."""
+        most = "at most " if self.is_upper_bound else ""
+        shared = self.epochs_requested - self.epochs_distinct
+        lines = [
+            f"{self.name}: {self.trials} trials, {self.baselines} baselines, {self.segments} segments",
+            f"epochs, each trial alone   {most}{self.epochs_requested:>8,}",
+            f"  saved by sharing         {most}{shared:>8,}  ({_percent(shared, self.epochs_requested)})",
+            f"  found in the store       {' ' * len(most)}{self.epochs_in_ledger:>8,}",
+            f"  to run                   {most}{self.epochs_to_run:>8,}",
+            f"  to rebuild (extra)       {most}{self.epochs_to_rebuild:>8,}",
+            f"time, one worker           {self._time()}",
+        ]
+        return "\n".join(lines)
+
+    def _time(self) -> str:
+        if self.seconds_to_run is None or self.seconds_per_epoch is None:
+            return "unknown: no epoch of this sweep has been measured in this store yet"
+        low, middle, high = (_duration(seconds) for seconds in self.seconds_to_run)
+        return f"{middle} ({low} to {high}; from measured epochs of {self.seconds_per_epoch[1]:.3g} s)"
+
+
+def summarize_plan(
+    trials: Sequence[Trial],
+    tree: Tree,
+    stock: Stock,
+    val_loss: Mapping[str, float],
+    seconds: Iterable[float],
+    name: str,
+) -> PlanSummary:
+    """Returns a plan in numbers.
+
+    Trials whose end is known from their curve count as far as they went; the others as far as they can go.
+
+    Args:
+        trials: trials and baselines.
+        tree: of these trials.
+        stock: what of it is missing.
+        val_loss: by state, of everything that has records.
+        seconds: measured duration of epochs.
+        name: the sweep's.
+    """
+    ends = {trial.trial_id: _end(trial, val_loss) for trial in trials}
+    states = {state for trial in trials for state in trial.lineage.state_ids[1 : ends[trial.trial_id] + 1]}
+    present = sum(state in val_loss for state in states)
+    measured = sorted(seconds)
+    per_epoch = _quartiles(measured) if measured else None
+    total = stock.missing + stock.rebuilt
+    return PlanSummary(
+        name=name,
+        trials=sum(trial.role != "baseline" for trial in trials),
+        baselines=sum(trial.role == "baseline" for trial in trials),
+        segments=sum(len(segment.epochs) > 0 for segment in tree.segments.values()),
+        epochs_requested=sum(ends.values()),
+        epochs_distinct=present + stock.missing,
+        epochs_in_ledger=present,
+        epochs_to_run=stock.missing,
+        epochs_to_rebuild=stock.rebuilt,
+        is_upper_bound=stock.missing > 0 and any(trial.stop.is_open for trial in trials),
+        seconds_per_epoch=per_epoch,
+        seconds_to_run=None if per_epoch is None else _times(per_epoch, total),
+    )
+
+
+def _end(trial: Trial, val_loss: Mapping[str, float]) -> int:
+    curve = {epoch: val_loss[state] for epoch, state in enumerate(trial.lineage.state_ids) if state in val_loss}
+    return trial.stop.ended_at(curve) or trial.lineage.last_epoch
+
+
+def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, middle, high
+
+
+def _times(per_epoch: tuple[float, float, float], epochs: int) -> tuple[float, float, float]:
+    low, middle, high = (seconds * epochs for seconds in per_epoch)
+    return low, middle, high
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.0f} %" if whole else "0 %"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -1,0 +1,106 @@
+"""Taking stock: what of a tree is still to be trained, given what exists.
+
+A segment is pending while epochs of it are missing that a trial may want, or while a pending child needs its
+last state and the store does not hold it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass
+from functools import cached_property
+
+from sweeper.plan.stopping import is_wanted
+from sweeper.plan.tree import Segment, Tree
+from sweeper.plan.trials import Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What exists.
+
+    Attributes:
+        val_loss: validation loss by state, for every state whose records are complete.
+        failed: states that cannot be made.
+        has_state: tells whether the store holds a state.
+    """
+
+    val_loss: Mapping[str, float]
+    failed: Set[str]
+    has_state: Callable[[str], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stock:
+    """What is left of a tree.
+
+    Attributes:
+        pending: ids of the segments to be trained, parents first.
+        missing: training epochs without records in these segments; an upper bound where trials may end earlier.
+        rebuilt: training epochs that have records and must be trained again, since their state was dropped.
+    """
+
+    pending: tuple[str, ...]
+    missing: int
+    rebuilt: int
+
+
+class StockTaker:
+    """Compares a tree with what exists."""
+
+    def __init__(self, trials: Iterable[Trial], tree: Tree, known: Known) -> None:
+        self._trials = {trial.trial_id: trial for trial in trials}
+        self._tree, self._known = tree, known
+
+    @cached_property
+    def stock(self) -> Stock:
+        """What is left."""
+        incomplete, needed = self._incomplete(), set[str]()
+        for segment_id in reversed(self._tree.segments):
+            child_needs = any(child in needed for child in self._tree.children.get(segment_id, ()))
+            if segment_id in incomplete or (child_needs and not self._known.has_state(segment_id)):
+                needed.add(segment_id)
+        pending = tuple(segment_id for segment_id in self._tree.segments if segment_id in needed)
+        segments = [self._tree.segments[segment_id] for segment_id in pending]
+        missing = sum(state not in self._known.val_loss for s in segments for e, state in s.states.items() if e > 0)
+        rebuilt = sum(self._rebuilt(segment) for segment in segments)
+        return Stock(pending=pending, missing=missing, rebuilt=rebuilt)
+
+    def _incomplete(self) -> set[str]:
+        """Returns the segments with missing epochs that may be wanted, as far as they can be reached."""
+        reachable: set[str] = set()
+        incomplete: set[str] = set()
+        for segment_id, segment in self._tree.segments.items():
+            if segment.parent is not None and segment.parent not in reachable:
+                continue
+            if all(state in self._known.val_loss for state in segment.states.values()):
+                reachable.add(segment_id)
+            elif not self._is_closed(segment):
+                reachable.add(segment_id)
+                incomplete.add(segment_id)
+        return incomplete
+
+    def _is_closed(self, segment: Segment) -> bool:
+        """Tells whether the first missing epoch of a segment cannot be made, or is wanted by no trial."""
+        curve = self.curve_before(segment)
+        for epoch, state in segment.states.items():
+            if state in self._known.failed:
+                return True
+            if state not in self._known.val_loss:
+                return not is_wanted([self._trials[trial].stop for trial in segment.trials], epoch, curve)
+            curve[epoch] = self._known.val_loss[state]
+        return False
+
+    def curve_before(self, segment: Segment) -> dict[int, float]:
+        """Returns the validation loss by epoch on the way to a segment."""
+        states = self._trials[segment.trials[0]].lineage.state_ids[: segment.first_epoch]
+        return {epoch: self._known.val_loss[state] for epoch, state in enumerate(states) if state in self._known.val_loss}
+
+    def _rebuilt(self, segment: Segment) -> int:
+        """Counts the epochs after the newest usable state that have records."""
+        epochs = list(segment.epochs)
+        resume = 0
+        for index, epoch in enumerate(epochs):
+            if segment.states[epoch] not in self._known.val_loss:
+                break
+            if self._known.has_state(segment.states[epoch]):
+                resume = index + 1
+        return sum(segment.states[epoch] in self._known.val_loss for epoch in epochs[resume:])

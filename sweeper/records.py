@@ -1,0 +1,58 @@
+"""Records: values measured on one state, and the failure of a state. Plain frozen values with a JSON form."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """One row: what one evaluation measured on one state.
+
+    Attributes:
+        state_id: the state.
+        epoch: absolute epoch, 0 is the untrained model.
+        item: id of the evaluation; `training` for what training itself measured.
+        values: value by column name; None is undefined, with a reason in `reasons`.
+        reasons: why a value is None.
+        measured_at: Unix time in seconds.
+        seconds: how long the epoch took, training and evaluation; None for an item computed later.
+    """
+
+    state_id: str
+    epoch: int
+    item: str
+    values: Mapping[str, float | int | str | None]
+    reasons: Mapping[str, str]
+    measured_at: float
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """Says that a state cannot be reached: where training failed, and why.
+
+    Attributes:
+        state_id: the state that was to be made.
+        epoch: absolute epoch that failed.
+        place: what was being done, e.g. `epoch 7, batch 3`.
+        reason: the error in one line.
+        details: traceback or further lines.
+    """
+
+    state_id: str
+    epoch: int
+    place: str
+    reason: str
+    details: str
+
+    def to_json(self) -> bytes:
+        """Returns the failure as JSON."""
+        return json.dumps(asdict(self), sort_keys=True).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Returns the failure that `to_json` wrote."""
+        fields: dict[str, Any] = json.loads(data)
+        return cls(**fields)

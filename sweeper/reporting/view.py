@@ -1,0 +1,115 @@
+"""A sweep as it stands: its latest revision joined with everything measured so far."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from sweeper.evaluation import TRAINING_ITEM, column_of
+from sweeper.plan.trials import Trial
+from sweeper.records import Failure, Record
+from sweeper.store.sweeps import Revision
+
+Status = Literal["complete", "failed", "open"]
+Value = float | int | str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepView:
+    """Answers what is known of each trial.
+
+    Attributes:
+        revision: spec and trials.
+        records: everything measured on the states of these trials, by state.
+        failures: by state.
+    """
+
+    revision: Revision
+    records: Mapping[str, Iterable[Record]]
+    failures: Mapping[str, Failure]
+
+    @cached_property
+    def trials(self) -> Mapping[str, Trial]:
+        """Trials and baselines by id, in the order of the plan."""
+        return {trial.trial_id: trial for trial in self.revision.trials}
+
+    @cached_property
+    def columns(self) -> Mapping[str, str]:
+        """Column of each evaluation item."""
+        return {item["item"]: item["column"] for item in self.revision.items}
+
+    @cached_property
+    def references(self) -> Mapping[str, str]:
+        """Reference RDM behind each column."""
+        return {item["column"]: item["reference"] for item in self.revision.items}
+
+    def rows(self, trial_id: str) -> dict[int, dict[str, Value]]:
+        """Returns all columns by epoch along a trial's lineage, from 0 to its end or to the first gap."""
+        return self._rows.setdefault(trial_id, self._read_rows(self.trials[trial_id]))
+
+    def curve(self, trial_id: str, column: str) -> dict[int, float]:
+        """Returns one column by epoch; epochs at which it is undefined are left out."""
+        return {
+            epoch: float(value)
+            for epoch, row in self.rows(trial_id).items()
+            if isinstance(value := row.get(column), float | int)
+        }
+
+    def status(self, trial_id: str) -> Status:
+        """Tells how a trial stands."""
+        if self._end(trial_id) is not None:
+            return "complete"
+        return "open" if self.failure(trial_id) is None else "failed"
+
+    def failure(self, trial_id: str) -> str | None:
+        """Returns place and reason of a trial's failure, None when it did not fail."""
+        trial = self.trials[trial_id]
+        if self._end(trial_id) is not None:
+            return None
+        for state_id in trial.lineage.state_ids:
+            if state_id in self.failures:
+                return f"{self.failures[state_id].place}: {self.failures[state_id].reason}"
+        if trial.baseline_id is not None:
+            end = self._end(trial.baseline_id)
+            if end is not None and trial.stop.start > end + 1:
+                return f"start {trial.stop.start} lies beyond the baseline's end (epoch {end})"
+            reason = self.failure(trial.baseline_id)
+            return None if reason is None or trial.stop.start <= len(self.rows(trial_id)) else f"baseline failed: {reason}"
+        return None
+
+    @cached_property
+    def _rows(self) -> dict[str, dict[int, dict[str, Value]]]:
+        return {}
+
+    def _end(self, trial_id: str) -> int | None:
+        return self.trials[trial_id].stop.ended_at(self.curve(trial_id, "val_loss"))
+
+    def _read_rows(self, trial: Trial) -> dict[int, dict[str, Value]]:
+        rows: dict[int, dict[str, Value]] = {}
+        for epoch, state_id in enumerate(trial.lineage.state_ids):
+            row = self._row(state_id)
+            if "val_loss" not in row:
+                break
+            rows[epoch] = row
+        losses = {epoch: float(row["val_loss"]) for epoch, row in rows.items() if isinstance(row["val_loss"], float)}
+        end = trial.stop.ended_at(losses)
+        return {epoch: row for epoch, row in rows.items() if end is None or epoch <= end}
+
+    def _row(self, state_id: str) -> dict[str, Value]:
+        row: dict[str, Value] = {}
+        for record in self.records.get(state_id, ()):
+            if record.item == TRAINING_ITEM:
+                row |= {**record.values, "seconds": record.seconds, "measured_at": record.measured_at}
+            elif record.item in self.columns:
+                row |= {column_of(self.columns[record.item], name): value for name, value in record.values.items()}
+        return row
+
+
+def state_ids_of(trials: Iterable[Trial]) -> list[str]:
+    """Returns the ids of all states on the ways of some trials, each once."""
+    return list(dict.fromkeys(state for trial in trials for state in trial.lineage.state_ids))
+
+
+def plain(value: Any) -> Any:
+    """Returns a swept value in a form that tables can hold."""
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

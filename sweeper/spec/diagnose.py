@@ -1,0 +1,91 @@
+"""All that is wrong with one trial, although pydantic stops at the first layer of errors."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from difflib import get_close_matches
+from itertools import takewhile
+from typing import Any
+
+from pydantic import ValidationError
+
+from sweeper.spec.document import Path
+from sweeper.spec.fields import without_index
+from sweeper.spec.messages import Finding, dotted, findings, follow
+from sweeper.spec.perturbations import all_kinds, kind_name
+from sweeper.spec.schema import TrialConfig
+
+_ROUNDS = 5
+_FILLERS: dict[str, Any] = {"data": {"manifest": "x"}, "model": {}, "manifest": "x", "kind": "freeze"}
+_OF_EVERY_KIND = ("start", "length")
+
+
+def validate(raw: dict[str, Any]) -> tuple[TrialConfig | None, list[Finding]]:
+    """Returns the configuration of a trial, or the first layer of what is wrong with it."""
+    try:
+        return TrialConfig.model_validate(raw), []
+    except ValidationError as error:
+        return None, findings(error, raw)
+
+
+def diagnose(raw: dict[str, Any]) -> list[Finding]:
+    """Returns all that is wrong: mends what is broken and looks again, so that rules between fields are seen.
+
+    A finding that follows from mending is not told.
+    """
+    raw, told, mended = deepcopy(raw), list[Finding](), set[str]()
+    for _ in range(_ROUNDS):
+        _, layer = validate(raw)
+        told += [finding for finding in layer if not _follows(finding, mended)]
+        for finding in layer:
+            mended |= _mend(raw, finding)
+        if not layer:
+            break
+    return told
+
+
+def _follows(finding: Finding, mended: set[str]) -> bool:
+    fields = [f"{without_index(field)}." for field in finding.fields]
+    if any(field.startswith(f"{name}.") for field in fields for name in mended):
+        return True
+    of_other_kind = finding.path[:1] == ("perturbation",) and finding.path[-1] not in _OF_EVERY_KIND
+    return of_other_kind and finding.kind != "rule" and "perturbation.kind" in mended
+
+
+def _mend(raw: dict[str, Any], finding: Finding) -> set[str]:
+    """Takes a broken value out, or puts a missing one in; returns the names that are no longer the user's."""
+    if finding.kind == "missing" or finding.path[-1:] == ("kind",):
+        return {_fill(raw, finding)}
+    between = finding.kind == "rule"
+    paths = [_path_of(raw, field) for field in finding.fields] if between else [_whole(finding.path)]
+    for path in paths:
+        _take_out(raw, path)
+    return {without_index(dotted(path)) for path in paths}
+
+
+def _whole(path: Path) -> Path:
+    """Returns what is taken out together: a list of numbers, but one perturbation of several."""
+    if path[:1] == ("perturbation",):
+        return path
+    return tuple(takewhile(lambda part: isinstance(part, str), path))
+
+
+def _path_of(raw: Mapping[str, Any], field: str) -> Path:
+    path, _ = follow((int(part) if part.isdecimal() else part for part in field.split(".")), raw)
+    return path
+
+
+def _fill(raw: dict[str, Any], finding: Finding) -> str:
+    path = finding.path if finding.kind == "missing" else finding.path[:-1]
+    name = finding.fields[0].rsplit(".", 1)[-1] if finding.kind == "missing" else "kind"
+    _, node = follow(path, raw)
+    near = get_close_matches(str(node.get(name)), map(kind_name, all_kinds()), n=1)
+    node[name] = near[0] if near else deepcopy(_FILLERS.get(name, 1))
+    return without_index(dotted((*path, name)))
+
+
+def _take_out(raw: dict[str, Any], path: Path) -> None:
+    found, node = follow(path[:-1], raw)
+    if found == path[:-1] and isinstance(node, dict):
+        node.pop(path[-1], None)
+    elif found == path[:-1] and isinstance(node, list) and isinstance(path[-1], int):
+        node[path[-1]] = {"kind": "freeze", "start": 1}

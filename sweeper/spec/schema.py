@@ -1,0 +1,314 @@
+"""The spec: frozen types of one YAML file in `experiments/`.
+
+Two kinds of field live apart. `TrialConfig` holds what a trial *is*: it is hashed. Everything else in
+`SweepSpec` (evaluation, recovery, resources, tracking) says what to measure, show, and where to run.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from sweeper.spec.base import (
+    Flag,
+    NonNegativeFloat,
+    NonNegativeInt,
+    Number,
+    PositiveFloat,
+    PositiveInt,
+    Seed,
+    SpecModel,
+    Whole,
+    broken_rule,
+)
+from sweeper.spec.perturbations import AnyPerturbation
+from sweeper.spec.variants import AnyModel
+
+COMPARATORS = ("published", "fixed", "clean")
+Comparator = Literal["published", "fixed", "clean"]
+
+
+class DataConfig(SpecModel):
+    """Which stimuli and targets, and how they are split."""
+
+    manifest: Annotated[str, Field(min_length=1)]
+    """Path of a data manifest, relative to the spec."""
+    relabel: Literal["none", "things-uniqueid"] = "things-uniqueid"
+    """`none` keeps the 21 mislabelled SPoSE rows as published."""
+    preprocessing: Literal["things", "clip"] = "things"
+    """Constants of the pixel normalisation."""
+    folds: Annotated[Whole, Field(ge=2)] | None = None
+    """Number of folds; one of them is the test set."""
+    fold: NonNegativeInt | None = None
+    """0-based fold that is the test set."""
+    train_size: Annotated[Whole, Field(ge=4)] | None = None
+    """Use only so many of the stimuli (training and validation together)."""
+    train_fraction: Annotated[Number, Field(gt=0, lt=1)] = 0.8
+    """Part of the stimuli that is trained on; the rest is the validation set."""
+    split: Literal["hashed", "published"] = "hashed"
+    """`published`: the study's torch permutation; `hashed`: a stateless stream."""
+
+    @model_validator(mode="after")
+    def _fold_lies_in_folds(self) -> Self:
+        if self.folds is None and self.fold is not None:
+            raise broken_rule("data.fold needs data.folds, the number of folds", "fold", "folds", got=self.fold)
+        if self.folds is not None and self.fold is None:
+            rule = "data.folds needs data.fold, the fold that is the test set"
+            raise broken_rule(rule, "folds", "fold", got=self.folds)
+        if self.folds is not None and self.fold is not None and self.fold >= self.folds:
+            raise broken_rule(f"data.fold must lie in 0..{self.folds - 1}", "fold", "folds", got=self.fold)
+        return self
+
+
+Decay = Annotated[Number, Field(ge=0, lt=1)]
+
+
+class Optimizer(SpecModel):
+    """An optimiser by name, with every number it uses."""
+
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    """Kind of optimiser, as in torch."""
+    lr: PositiveFloat = 3e-4
+    """Learning rate, constant."""
+    weight_decay: NonNegativeFloat = 0.01
+    """Decoupled for adamw, as torch has it for the others."""
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    """Decay of the two moments (adam, adamw)."""
+    eps: PositiveFloat = 1e-8
+    """Added to the denominator (adam, adamw)."""
+    momentum: NonNegativeFloat = 0.0
+    """Momentum (sgd)."""
+
+
+class Training(SpecModel):
+    """How one trial is trained."""
+
+    optimizer: Optimizer = Optimizer()
+    """The optimiser and its numbers."""
+    batch_size: PositiveInt = 64
+    """Images in a batch; the last batch of an epoch may be smaller."""
+    max_epochs: PositiveInt = 500
+    """No trial is trained longer, whatever its stopping rule."""
+    order: Literal["hashed", "published"] = "hashed"
+    """`published`: the batch order of the study's own loader."""
+
+
+class Seeds(SpecModel):
+    """Seeds by purpose; a bare number sets split, init and order."""
+
+    split: Seed = 1
+    """Which stimuli are trained on and which validate."""
+    init: Seed = 1
+    """First values of the adapters."""
+    order: Seed = 1
+    """Order of the batches."""
+    noise: Seed = 0
+    """What a perturbation draws; the published q."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_number_sets_three(cls, value: Any) -> Any:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return {"split": value, "init": value, "order": value}
+        return value
+
+
+class Stopping(SpecModel):
+    """When a trial ends; `max_epochs` bounds every rule."""
+
+    rule: Literal["horizon", "vp", "cp"] = "horizon"
+    """`horizon`: so many epochs after the window, baselines to max_epochs; `vp`, `cp`: published early stopping."""
+    horizon_after_window: PositiveInt | None = None
+    """Epochs after the last window under rule `horizon`; 60 where left out."""
+    monitor: Literal["val_loss"] = "val_loss"
+    """What the rule watches."""
+    patience: PositiveInt | None = None
+    """Epochs without a new best under rule `vp` or `cp`."""
+
+    @model_validator(mode="after")
+    def _rule_has_its_number(self) -> Self:
+        if self.rule == "horizon" and self.patience is not None:
+            remedy = "Name the rule, or leave patience out"
+            raise broken_rule(
+                "stopping.patience belongs to rule vp or cp", "patience", "rule", got=self.patience, remedy=remedy
+            )
+        if self.rule != "horizon" and self.horizon_after_window is not None:
+            rule = f"stopping.horizon_after_window does not go with rule {self.rule}"
+            raise broken_rule(rule, "horizon_after_window", "rule", got=self.horizon_after_window)
+        if self.rule != "horizon" and self.patience is None:
+            raise broken_rule(f"stopping.rule {self.rule} needs stopping.patience", "rule", "patience")
+        return self
+
+    @property
+    def horizon(self) -> int:
+        """Epochs after the window under rule `horizon`."""
+        return self.horizon_after_window or 60
+
+
+class Numerics(SpecModel):
+    """What changes the last bits: part of what a state is."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto`: cuda where the cluster has or may launch GPUs. Resolved before anything is hashed."""
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """Arithmetic of training."""
+    threads: PositiveInt = 1
+    """CPU threads of one trial."""
+    features: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """Storage of the frozen prefix."""
+    prefix: Literal["cached", "full"] = "cached"
+    """`full` pushes every image through the whole tower, as the reference does."""
+    strict: Flag = False
+    """Put the device model into the identity, too."""
+
+
+def _as_tuple(value: Any) -> Any:
+    if value is None:
+        return ()
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+class TrialConfig(SpecModel):
+    """One fully resolved configuration: all that a trial is."""
+
+    data: DataConfig
+    """Stimuli, targets and their split."""
+    model: AnyModel
+    """The network, its weights and its adapters."""
+    training: Training = Training()
+    """Optimiser, batches and epochs."""
+    seeds: Seeds = Seeds()
+    """Seeds by purpose; a bare number sets split, init and order."""
+    stopping: Stopping = Stopping()
+    """When a trial ends."""
+    perturbation: Annotated[tuple[AnyPerturbation, ...], BeforeValidator(_as_tuple)] = ()
+    """One perturbation, or a list of them, each with its own window."""
+    numerics: Numerics = Numerics()
+    """What changes the last bits."""
+
+    @model_validator(mode="after")
+    def _windows_lie_in_training(self) -> Self:
+        last = self.training.max_epochs
+        for index, window in enumerate(self.perturbation):
+            if window.start > last:
+                rule = f"perturbation.start must not lie after the last epoch, {last} (training.max_epochs)"
+                raise broken_rule(rule, f"perturbation.{index}.start", "training.max_epochs", got=window.start)
+        return self
+
+    @property
+    def start(self) -> int:
+        """First epoch of the trial's own rows: the first window's start, or 1."""
+        return min((window.start for window in self.perturbation), default=1)
+
+    @property
+    def window_end(self) -> int | None:
+        """Last disturbed epoch, or None without a window."""
+        return max((window.end for window in self.perturbation), default=None)
+
+    @property
+    def disturbed_epochs(self) -> int:
+        """Number of distinct disturbed epochs."""
+        return len({epoch for window in self.perturbation for epoch in range(window.start, window.end + 1)})
+
+    def baseline(self) -> "TrialConfig":
+        """Returns the undisturbed configuration that this one is compared with."""
+        return self.model_copy(update={"perturbation": (), "seeds": self.seeds.model_copy(update={"noise": 0})})
+
+
+class Evaluation(SpecModel):
+    """What is measured on held-out stimuli; never part of an identity."""
+
+    rsa: tuple[str, ...] = ()
+    """Behavioural references by name; the first is `rsa/behavioral`. Empty: the manifest's first, else `targets`."""
+    metric: Literal["correlation", "cosine"] = "correlation"
+    """Distance of the model's RDM: 1 - Pearson correlation, or 1 - cosine."""
+    layers: tuple[Literal["output", "embedding"], ...] = ("output",)
+    """`embedding` adds the RSA of the image embedding before the prompts."""
+    sets: tuple[str, ...] = ()
+    """Further manifests, evaluated at every epoch."""
+    bootstraps: NonNegativeInt = 100
+    """Resamplings of the stimuli for `rsa/behavioral_se`; 0 leaves it out."""
+
+
+class Recovery(SpecModel):
+    """Which recovery is shown first; all comparators are always computed."""
+
+    tolerance: NonNegativeFloat = 0.01
+    """Relative for the loss."""
+    rsa_tolerance: NonNegativeFloat = 0.01
+    """Absolute for the RSA."""
+    persistence: PositiveInt = 1
+    """Consecutive epochs that must lie within the tolerance."""
+    comparator: Comparator = "clean"
+    """What a recovery is judged by: `published`, `fixed` or `clean` (docs/metrics.md)."""
+
+
+class Resources(SpecModel):
+    """What one trial may use, and where it runs."""
+
+    gpu: Literal["auto"] | NonNegativeFloat = "auto"
+    """GPUs of one trial, a fraction too; `auto`: its measured peak plus 20 %, none without GPUs."""
+    cpu: PositiveFloat = 1.0
+    """CPUs of one trial."""
+    address: str | None = None
+    """Ray address; default: RAY_ADDRESS, else Ray on this machine."""
+
+
+class Tracking(SpecModel):
+    """Where the MLflow view goes."""
+
+    uri: str | None = None
+    """Tracking URI; default: MLFLOW_TRACKING_URI, else an SQLite file in the store."""
+    experiment: str | None = None
+    """MLflow experiment; default: the spec's name."""
+
+
+class AxisBlock(SpecModel):
+    """A product of axes and of zipped groups of axes; in the product, the last axis varies fastest."""
+
+    product: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    """Swept fields by dotted name with their values."""
+    zip: Annotated[tuple[dict[str, tuple[Any, ...]], ...], BeforeValidator(_as_tuple)] = ()
+    """Groups whose axes advance together; each is one factor of the product, after the plain axes."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _dotted_names_are_the_product(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "product" in value:
+            return value
+        return {"product": {k: v for k, v in value.items() if k != "zip"}, "zip": value.get("zip", ())}
+
+    @model_validator(mode="after")
+    def _axes_have_values(self) -> Self:
+        for name, values in [*self.product.items(), *(axis for group in self.zip for axis in group.items())]:
+            if not values:
+                raise ValueError(f"axis {name} has no values")
+        for group in self.zip:
+            lengths = {name: len(values) for name, values in group.items()}
+            if len(set(lengths.values())) > 1:
+                raise ValueError(f"zipped axes differ in length: {lengths}")
+        return self
+
+
+class SweepSpec(SpecModel):
+    """One experiment: a question, its trials, what is measured, and where it runs."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+    """Name of the sweep in its store."""
+    base: dict[str, Any]
+    """The sections of `TrialConfig` as written; fields that an axis sweeps may be left out."""
+    axes: Annotated[tuple[AxisBlock, ...], BeforeValidator(_as_tuple)] = ()
+    """Swept fields by dotted name with their values: a product; a list of blocks is their union."""
+    exclude: tuple[dict[str, Any], ...] = ()
+    """Partial assignments of swept fields; trials that match one are left out."""
+    allow_overlap: Flag = False
+    """Accept perturbation seeds closer than an epoch's batches under `noise: published`."""
+    stand_in: Flag = False
+    """Data, backbone and learning rate were replaced by the self-made set's."""
+    evaluation: Evaluation = Evaluation()
+    """What is measured on held-out stimuli."""
+    recovery: Recovery = Recovery()
+    """Which recovery is shown first."""
+    resources: Resources = Resources()
+    """What one trial may use, and where it runs."""
+    tracking: Tracking = Tracking()
+    """Where the MLflow view goes."""

@@ -1,0 +1,46 @@
+"""CLIP-HBA-Behavior: fields of the model section, and what of them can change an epoch."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from sweeper.spec.base import NonNegativeInt, PositiveFloat, PositiveInt, SpecModel
+
+
+class Adapter(SpecModel):
+    """DoRA adapters on the attention output projections of the last blocks."""
+
+    rank: PositiveInt = 32
+    """Rank of the low-rank factors."""
+    alpha: PositiveFloat = 16.0
+    """The factors' product is scaled by alpha / rank."""
+    vision_layers: NonNegativeInt = 2
+    """Number of last vision blocks that carry an adapter."""
+    text_layers: NonNegativeInt = 1
+    """Number of last text blocks that carry an adapter."""
+    dora: Literal["published", "peft"] = "published"
+    """Whose form: the published layer differentiates the column norm, peft's does not."""
+    init: Literal["zero", "reference"] = "zero"
+    """`reference`: both factors random, as published; `zero`: exact CLIP before the first step."""
+
+
+class ClipHbaBehavior(SpecModel):
+    """CLIP with adapters whose 66 outputs are 100 * cos(image, dimension name)."""
+
+    variant: Literal["clip-hba-behavior"] = "clip-hba-behavior"
+    """Which model variant."""
+    backbone: str = "ViT-L-14"
+    """A configuration of open_clip, or `tiny-clip`."""
+    pretrained: str = "openai"
+    """`openai`, `builtin` (tiny-clip), `random`, or the path of a local .safetensors file."""
+    activation: Literal["quick_gelu", "gelu"] | None = None
+    """Must be named for a local file; elsewhere it follows from the weights."""
+    adapter: Adapter = Adapter()
+    """What is trained."""
+
+    def regime(self, inputs: Mapping[str, str]) -> dict[str, object]:
+        """Returns what identifies this network: weights by content, never by name or path.
+
+        Args:
+            inputs: `weights` and `prompts` (digests) and `activation`, as found on disk.
+        """
+        return {"variant": self.variant, **inputs, "adapter": self.adapter.model_dump()}

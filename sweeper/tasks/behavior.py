@@ -1,0 +1,166 @@
+"""CLIP-HBA-Behavior: mean squared error of 66 outputs against 66 target dimensions."""
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sweeper_models.adapter import AdapterConfig
+from sweeper_models.backbones import load_backbone
+from sweeper_models.clip_hba import ClipHba
+from sweeper_models.dora import trainable_parameters
+from torch import Tensor
+from torch.nn import functional
+
+from sweeper.data.features import FeatureCache
+from sweeper.data.split import batch_order, split_pool
+from sweeper.evaluation import OutputKey, set_id
+from sweeper.inputs import dataset_of, held_out_sets, preprocessing_of, weights_of
+from sweeper.perturbations import Disturbance, Place, TableStatistics
+from sweeper.spec.schema import Evaluation, TrialConfig
+from sweeper.tasks.base import Measured, NonFiniteLoss, TrainingState
+from sweeper.tasks.optimizers import build_optimizer, moments_of
+from sweeper.tasks.stimuli import CachedPrefix, FullForward, Stimuli
+
+EVALUATION_CHUNK = 256
+
+
+class BehaviorTask:
+    """Trains and measures one configuration of CLIP-HBA-Behavior; see `sweeper/tasks/base.py`."""
+
+    def __init__(self, config: TrialConfig, evaluation: Evaluation, cache: FeatureCache, device: str) -> None:
+        """Loads backbone and data, and makes sure that the frozen features exist."""
+        torch.set_num_threads(config.numerics.threads)
+        torch.backends.cuda.matmul.allow_tf32 = config.numerics.precision == "tf32"
+        self._config, self._device = config, torch.device(device)
+        backbone = load_backbone(weights_of(config.model))
+        adapter = config.model.adapter
+        self._model = ClipHba(
+            backbone,
+            AdapterConfig(
+                rank=adapter.rank,
+                alpha=adapter.alpha,
+                vision_layers=adapter.vision_layers,
+                text_layers=adapter.text_layers,
+                dora=adapter.dora,
+                init=adapter.init,
+            ),
+            seed=config.seeds.init,
+        ).to(self._device)
+        dataset = dataset_of(config)
+        self._targets = torch.from_numpy(dataset.targets)
+        self._statistics = TableStatistics.of(dataset.targets)
+        self._split = split_pool(config.data.split, config.seeds.split, len(dataset.pool), config.data.train_fraction)
+        self._size = backbone.image_size
+        rule = CachedPrefix if config.numerics.prefix == "cached" else FullForward
+        self._network = rule(self._model, backbone.image_size, preprocessing_of(config.data), config.numerics, cache)
+        self._pool = self._network.stimuli(dataset.pool)
+        self._held_out = {
+            set_id(held_out, config.data.preprocessing): self._network.stimuli(held_out.images)
+            for held_out in held_out_sets(config, evaluation).values()
+        }
+        self._layers = evaluation.layers
+
+    def init_state(self, seed: int) -> TrainingState:
+        """See `Task.init_state`."""
+        self._model.reset_adapters(seed)
+        parameters = trainable_parameters(self._model)
+        return TrainingState(parameters={name: tensor.detach().clone() for name, tensor in parameters.items()})
+
+    def train_epoch(self, state: TrainingState, regime: Mapping[str, Any], epoch: int) -> dict[str, float]:
+        """See `Task.train_epoch`."""
+        disturbance = Disturbance.of(regime)
+        updates = disturbance.updates()
+        optimizer = build_optimizer(regime["optimizer"], state, updates)
+        losses, sizes = [], []
+        for step, rows in enumerate(self._batches(disturbance, epoch)):
+            batch, targets = self._disturbed(disturbance, Place(epoch=epoch, step=step), rows)
+            loss = functional.mse_loss(self._network.outputs(state.parameters, batch).float(), targets)
+            losses.append(loss.detach())
+            sizes.append(len(rows))
+            if updates.enabled:
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+        state.moments = moments_of(optimizer, state)
+        state.parameters = {name: tensor.detach() for name, tensor in state.parameters.items()}
+        return {"train_loss": _mean_loss(torch.stack(losses), sizes)}
+
+    @torch.no_grad()
+    def evaluate(self, state: TrainingState) -> Measured:
+        """See `Task.evaluate`."""
+        text = self._network.text(state.parameters)
+        squared, count = 0.0, 0
+        for rows in _chunks(self._split.val):
+            outputs = self._network.outputs(state.parameters, self._pool.batch(rows), text).float()
+            errors = functional.mse_loss(outputs, self._targets[rows].to(self._device), reduction="none")
+            squared += float(errors.sum(dtype=torch.float64))
+            count += errors.numel()
+        outputs_by_set = {
+            OutputKey(set_id=set_id, layer=layer): self._layer_outputs(state, stimuli, layer, text)
+            for set_id, stimuli in self._held_out.items()
+            for layer in self._layers
+        }
+        values = {"val_loss": squared / count, "adapter_distance": self._distance(state)}
+        return Measured(values=values, outputs=outputs_by_set)
+
+    def _batches(self, disturbance: Disturbance, epoch: int) -> Iterator[NDArray[np.int64]]:
+        """Yields the pool rows of each batch of an epoch."""
+        n = len(self._split.train)
+        order = disturbance.order(epoch, n)
+        if order is None:
+            order = batch_order(self._config.training.order, self._config.seeds.order, epoch, n)
+        size = self._config.training.batch_size
+        for first in range(0, n, size):
+            yield self._split.train[order[first : first + size]]
+
+    def _disturbed(
+        self, disturbance: Disturbance, place: Place, rows: NDArray[np.int64]
+    ) -> tuple[Mapping[str, Tensor], Tensor]:
+        targets = disturbance.targets(place, self._targets[rows].numpy(), self._statistics)
+        images = disturbance.images(place, (len(rows), 3, self._size, self._size), self._statistics)
+        batch = self._pool.batch(rows) if images is None else self._network.of_images(images, len(rows))
+        return batch, torch.from_numpy(targets).to(self._device)
+
+    def _layer_outputs(self, state: TrainingState, stimuli: Stimuli, layer: str, text: Tensor) -> NDArray[np.float32]:
+        parts = []
+        for rows in _chunks(np.arange(len(stimuli))):
+            batch = stimuli.batch(rows)
+            embedding = layer == "embedding"
+            part = (
+                self._network.embedding(state.parameters, batch)
+                if embedding
+                else self._network.outputs(state.parameters, batch, text)
+            )
+            parts.append(part.float().cpu())
+        outputs: NDArray[np.float32] = torch.cat(parts).numpy()
+        return outputs
+
+    def _distance(self, state: TrainingState) -> float:
+        """Returns the Euclidean distance of all adapter parameters from their start."""
+        squares = [
+            (tensor - self._start[name]).double().square().sum() for name, tensor in state.parameters.items()
+        ]
+        return float(torch.stack(squares).sum().sqrt()) if squares else 0.0
+
+    @cached_property
+    def _start(self) -> dict[str, Tensor]:
+        return self.init_state(self._config.seeds.init).parameters
+
+
+def _chunks(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    for first in range(0, len(rows), EVALUATION_CHUNK):
+        yield rows[first : first + EVALUATION_CHUNK]
+
+
+def _mean_loss(losses: Tensor, sizes: list[int]) -> float:
+    """Returns the mean over samples of batch means, looked at once per epoch so that a GPU need not wait."""
+    host = losses.double().cpu()
+    finite = torch.isfinite(host)
+    if not bool(finite.all()):
+        step = int((~finite).nonzero()[0, 0])
+        raise NonFiniteLoss(f"training loss is {float(host[step])} at batch {step}")
+    weights = torch.tensor(sizes, dtype=torch.float64)
+    return float((host * weights).sum() / weights.sum())
