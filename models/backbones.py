@@ -44,7 +44,10 @@ class Backbone:
 
 
 def load_backbone(weights: WeightsFile, *, tokenize: Tokenize | None = None) -> Backbone:
-    """Build the network of located weights on the CPU; every key of file and network must match."""
+    """Build the network of located weights on the CPU; every key of file and network must match.
+
+    float32 files are mapped, not read: workers of a node share the pages, and blocks that nobody runs are never loaded.
+    """
     config = read_config(weights.config_name)
     if tokenize is None:
         tokenize = _tokenizer_of(weights.config_name, config)

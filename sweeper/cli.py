@@ -186,8 +186,11 @@ def results(
 ) -> None:
     """Show one row per trial: best values, recovery by every comparator, distance from the baseline."""
     view = _open(sweep, store, stand_in)
-    chosen = [name for name, on in
-              (("curves", curves), ("dimensions", dimensions), ("tolerances", tolerances), ("folds", folds)) if on]
+    chosen = [
+        name
+        for name, on in (("curves", curves), ("dimensions", dimensions), ("tolerances", tolerances), ("folds", folds))
+        if on
+    ]
     if len(chosen) > 1:
         raise click.UsageError(f"choose one of --{', --'.join(chosen)}")
     _print_results(view, "json" if as_json else format_, chosen[0] if chosen else "trials", out, store)
@@ -201,8 +204,14 @@ def results(
 
 
 @main.command()
-@click.option("--store", type=click.Path(file_okay=False, path_type=Path), default=Path("sweeper-store"),
-              envvar="SWEEPER_STORE", show_default=True, help="Folder of results.")
+@click.option(
+    "--store",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("sweeper-store"),
+    envvar="SWEEPER_STORE",
+    show_default=True,
+    help="Folder of results.",
+)
 @click.argument("sweep", required=False)
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 @click.option("--tracking-uri", help="MLflow tracking URI; default: the SQLite file in the store.")
@@ -222,8 +231,14 @@ def schema() -> None:
 
 
 @main.command()
-@click.option("--model", "spec", type=click.Path(dir_okay=False, path_type=Path), required=True, metavar="SPEC",
-              help="Spec whose network and data are examined.")
+@click.option(
+    "--model",
+    "spec",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    metavar="SPEC",
+    help="Spec whose network and data are examined.",
+)
 @_stand_in
 @_as_json
 def doctor(spec: Path, stand_in: bool, as_json: bool) -> None:
@@ -270,7 +285,9 @@ def _open(sweep: str, store: Path, stand_in: bool) -> Any:
     return open_view(LocalStore(store, create=False), name)
 
 
-def _print_results(view: Any, format_: str, what: str = "trials", out: Path | None = None, store: Path | None = None) -> None:
+def _print_results(
+    view: Any, format_: str, what: str = "trials", out: Path | None = None, store: Path | None = None
+) -> None:
     from sweeper.reporting.output import print_table
 
     print_table(view, what=what, format_=format_, out=out, store=store)
@@ -281,5 +298,3 @@ def _draw(view: Any, folder: Path) -> None:
 
     for path in save_figures(view, folder):
         click.echo(f"drew {path}", err=True)
-
-

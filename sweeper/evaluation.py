@@ -107,9 +107,7 @@ def set_id(held_out: HeldOut, preprocessing: str) -> str:
     return content_id("set", {"images": held_out.images.digest, "preprocessing": preprocessing})[:16]
 
 
-def items_of(
-    evaluation: Evaluation, sets: Mapping[str, HeldOut], preprocessing: str
-) -> tuple[Item, ...]:
+def items_of(evaluation: Evaluation, sets: Mapping[str, HeldOut], preprocessing: str) -> tuple[Item, ...]:
     """Returns the items of a sweep on its held-out set (named `held_out`) and on further sets, in a fixed order.
 
     Raises:
@@ -203,8 +201,4 @@ def records_of(
     items: Iterable[Item], state_id: str, epoch: int, outputs: Mapping[OutputKey, NDArray[np.float32]], now: float
 ) -> tuple[Record, ...]:
     """Returns one record per item whose outputs are at hand."""
-    return tuple(
-        item.record(state_id, epoch, outputs[item.outputs], now) for item in items if item.outputs in outputs
-    )
-
-
+    return tuple(item.record(state_id, epoch, outputs[item.outputs], now) for item in items if item.outputs in outputs)

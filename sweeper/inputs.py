@@ -50,9 +50,7 @@ def dataset_of(config: TrialConfig) -> Dataset:
         DataError: with every problem found.
     """
     data = config.data
-    return _dataset(
-        _Asked(data.manifest, data.relabel, data.folds, data.fold, data.train_size, config.seeds.split)
-    )
+    return _dataset(_Asked(data.manifest, data.relabel, data.folds, data.fold, data.train_size, config.seeds.split))
 
 
 @lru_cache(maxsize=64)
@@ -156,7 +154,8 @@ def check_inputs(config: TrialConfig, expected: Mapping[str, object], *, device:
     """
     found = inputs_of(config, device=device)
     differing = [
-        name for name, here in (("data", found.data), ("model", [list(pair) for pair in found.model]))
+        name
+        for name, here in (("data", found.data), ("model", [list(pair) for pair in found.model]))
         if here != expected[name]
     ]
     if differing:

@@ -54,7 +54,11 @@ class Request:
         words = ["sweeper", "run", str(self.spec), "--store", str(self.store), "--backend", self.backend]
         if self.stand_in:
             words.append("--stand-in")
-        for flag, value in (("--address", self.address), ("--cache", self.cache), ("--tracking-uri", self.tracking_uri)):
+        for flag, value in (
+            ("--address", self.address),
+            ("--cache", self.cache),
+            ("--tracking-uri", self.tracking_uri),
+        ):
             if value is not None:
                 words += [flag, str(value)]
         return shlex.join(words)
@@ -114,7 +118,12 @@ def make_plan(spec_path: Path, store_path: Path, *, stand_in: bool) -> PlanSumma
             records = measured_records(sweep, ledger, store, write=False)
         failures = read_failures(store, sweep.items_by_state)
         has_state = lambda state: store.has("states", state)  # noqa: E731
-    losses = {state: float(row.values["val_loss"]) for state, rows in records.items() for row in rows if "val_loss" in row.values}  # type: ignore[arg-type]
+    losses = {
+        state: float(row.values["val_loss"])
+        for state, rows in records.items()
+        for row in rows
+        if "val_loss" in row.values
+    }  # type: ignore[arg-type]
     stock = StockTaker(
         sweep.trials, sweep.tree, Known(val_loss=losses, failed=failures.keys(), has_state=has_state)
     ).stock

@@ -45,9 +45,7 @@ class TableStatistics:
     def of(cls, targets: Floats) -> "TableStatistics":
         """Returns the statistics of a table [N, D]."""
         wide = targets.astype(np.float64)
-        return cls(
-            mean=float(wide.mean()), std=float(wide.std()), dimension_means=wide.mean(axis=0).astype(np.float32)
-        )
+        return cls(mean=float(wide.mean()), std=float(wide.std()), dimension_means=wide.mean(axis=0).astype(np.float32))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

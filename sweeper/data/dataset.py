@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from sweeper.data.images import ImageSet, empty_image_set
 from sweeper.data.manifest import Manifest, Relabel
-from sweeper.data.parts import NamedRdm, Problems, Stimuli, read_parts
+from sweeper.data.parts import NamedRdm, Problems, Stimuli
+from sweeper.data.reading import read_parts
 from sweeper.data.sources import Triplets
 from sweeper.errors import DataError, Problem
 from sweeper.randomness import stream

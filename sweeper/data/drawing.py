@@ -126,11 +126,10 @@ SCENES: dict[str, tuple[tuple[int, int, int], tuple[int, int, int], bool]] = {
     "workshop": ((176, 178, 174), (134, 122, 112), False),
     "hall": ((192, 210, 200), (160, 108, 84), False),
 }
-SIDES = ("left", "middle", "right")
 
 _INKS = "0BSDLWMGF"
 _FIXED_INKS = ((34, 34, 40), (250, 248, 240), (140, 92, 52), (164, 170, 178), (62, 140, 58), (252, 186, 40))
-_SLOTS = ((21, 21), (59, 21), (21, 59), (59, 59), (40, 40))  # (x, y) centres of several things
+_SLOTS = ((21, 21), (58, 21), (21, 58), (58, 58), (40, 40))  # (x, y) centres of several things
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,7 +142,6 @@ class Attributes:
     size: str
     many: bool
     scene: str
-    side: str
 
     @property
     def group(self) -> str:
@@ -178,7 +176,6 @@ def draw_attributes(rng: np.random.Generator, kind: str | None = None) -> Attrib
         size=_pick(SIZES, rng),
         many=bool(rng.integers(4) == 0),
         scene=_pick(tuple(SCENES), rng),
-        side=_pick(SIDES, rng),
     )
 
 
@@ -193,7 +190,7 @@ def draw_picture(attributes: Attributes, rng: np.random.Generator) -> Pixels:
         RGB pixels, uint8 [40, 40, 3].
     """
     canvas = _background(attributes.scene, rng)
-    radius = {"small": 20, "big": 31}[attributes.size] * (3 if attributes.many else 5) // 5 + int(rng.integers(-1, 2))
+    radius = {"small": 24, "big": 32}[attributes.size] * (3 if attributes.many else 5) // 5 + int(rng.integers(-1, 2))
     sprite = _sprite(attributes.kind, radius, rng)
     colours = _coloured(sprite, attributes)
     for x, y in _centres(attributes, radius, rng):
@@ -228,12 +225,10 @@ def _axes(x: int, y: int) -> tuple[Grid, Grid]:
 
 
 def _centres(attributes: Attributes, radius: int, rng: np.random.Generator) -> list[tuple[int, int]]:
-    """Places the things on the canvas: one on its side, or three to five on their slots."""
+    """Places the things on the canvas: one anywhere, or three to five on their slots."""
     if not attributes.many:
         room = CANVAS - 2 * radius - 1
-        third = SIDES.index(attributes.side)
-        x = radius + (room * third + int(rng.integers(room + 1))) // 3
-        return [(x, radius + int(rng.integers(room // 3, room + 1)))]
+        return [(radius + int(rng.integers(room + 1)), radius + int(rng.integers(room // 3, room + 1)))]
     slots = rng.permutation(len(_SLOTS))[: int(rng.integers(3, 6))]
     jitter = rng.integers(-1, 2, size=(len(_SLOTS), 2))
     return [(_SLOTS[i][0] + int(jitter[i, 0]), _SLOTS[i][1] + int(jitter[i, 1])) for i in sorted(slots)]

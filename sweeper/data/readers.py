@@ -7,7 +7,6 @@ Every file is seen as named arrays: the columns of a CSV, the variables of a `.m
 import csv
 import difflib
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -54,8 +53,12 @@ def read_arrays(path: Path, format: Format | None = None, keys: Sequence[str] = 
         raise _error(path, "the file exists", "no file", "Correct the path, or set the variable it is made of")
     try:
         return READERS[chosen](path, keys)
-    except OSError as error:
-        raise _error(path, "the file can be read", error.strerror or str(error), None) from error
+    except DataError:
+        raise
+    except Exception as error:  # damaged bytes make the libraries below raise anything, MemoryError included
+        got = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+        rule = f"the file can be read as `{chosen}`, without pickled objects"
+        raise _error(path, rule, got, "Fetch or save the file again, or name its true `format`") from error
 
 
 def read_array(path: Path, format: Format | None = None, key: str | None = None) -> NDArray[Any]:
@@ -100,12 +103,9 @@ def _read_csv(path: Path, keys: Sequence[str]) -> Arrays:
 
 def _csv_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Returns the first row, and every other non-blank row with its 1-based line."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as lines:
-            reader = csv.reader(lines, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
-            rows = [(reader.line_num, row) for row in reader if row]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise _error(path, "the file is a CSV in UTF-8", str(error), None) from error
+    with path.open(newline="", encoding="utf-8-sig") as lines:
+        reader = csv.reader(lines, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
+        rows = [(reader.line_num, row) for row in reader if row]
     if not rows:
         raise _error(path, "the table has rows", "an empty file", None)
     header = rows[0][1]
@@ -144,22 +144,16 @@ def _numbers(path: Path, column: NDArray[Any], name: str) -> NDArray[np.float64]
 
 def _read_txt(path: Path, keys: Sequence[str]) -> Arrays:
     """Reads one name per line; blank lines are skipped."""
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError as error:
-        raise _error(path, "the file is text in UTF-8", str(error), None) from error
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     _wanted(path, keys, ("lines",))
     return {"lines": np.array([line for line in lines if line], dtype=np.str_)}
 
 
 def _read_npy(path: Path, keys: Sequence[str]) -> Arrays:
     """Maps the one array of a `.npy` into memory."""
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise _error(path, "the file is a `.npy` without pickled objects", str(error), None) from error
-    if not isinstance(array, np.ndarray):
+    if zipfile.is_zipfile(path):
         raise _error(path, "the file is a `.npy`", "an archive of arrays", "Use `format: npz` and a key")
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
     _wanted(path, keys, ("array",))
     return {"array": _text(array)}
 
@@ -168,11 +162,8 @@ def _read_npz(path: Path, keys: Sequence[str]) -> Arrays:
     """Reads members of an `.npz`."""
     if not zipfile.is_zipfile(path):
         raise _error(path, "the file is an `.npz`", "no zip archive", "Use `format: npy` if it is a single array")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {key: _text(archive[key]) for key in _wanted(path, keys, archive.files)}
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise _error(path, "the file is an `.npz` without pickled objects", str(error), None) from error
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        return {key: _text(archive[key]) for key in _wanted(path, keys, archive.files)}
 
 
 def _read_mat(path: Path, keys: Sequence[str]) -> Arrays:
@@ -183,14 +174,8 @@ def _read_mat(path: Path, keys: Sequence[str]) -> Arrays:
         return _read_mat73(path, keys)
     import scipy.io
 
-    try:
-        names = [name for name, _, _ in scipy.io.whosmat(path)]
-        wanted = _wanted(path, keys, names)
-        content = scipy.io.loadmat(path, variable_names=wanted)
-    except DataError:
-        raise
-    except Exception as error:  # scipy raises a different type for every way in which the bytes are wrong
-        raise _error(path, "the file is a MATLAB `.mat`", f"{type(error).__name__}: {error}", None) from error
+    wanted = _wanted(path, keys, [name for name, _, _ in scipy.io.whosmat(path)])
+    content = scipy.io.loadmat(path, variable_names=wanted)
     return {name: _text(_cells(content[name])) for name in wanted}
 
 

@@ -16,7 +16,6 @@ from sweeper.data.drawing import (
     GROUPS,
     KINDS,
     SCENES,
-    SIDES,
     SIZES,
     TEXTURES,
     Attributes,
@@ -61,10 +60,9 @@ _RDM_STEP = 2.0**-20
 _ANSWERS = 2  # how often every triplet is answered
 _TEMPERATURE = 1000.0  # of the choices, in squared units of the targets
 
-_VERBS = {True: "many", False: "a"}
-_FUNCTION_WORDS = ("a", "many", "thing", "in", "on", "the")
+_FUNCTION_WORDS = ("a", "many", "thing", "in", "the")
 CAPTION_WORDS = tuple(
-    sorted({*GROUPS, *KINDS, *COLOURS, *TEXTURES, *SIZES, *SCENES, *SIDES, *_FUNCTION_WORDS})
+    sorted({*GROUPS, *KINDS, *COLOURS, *TEXTURES, *SIZES, *SCENES, *_FUNCTION_WORDS})
 )  # every word that a caption may use
 
 
@@ -73,7 +71,7 @@ class DemoSet:
     """A small study in memory.
 
     Attributes:
-        train_names: one name per training picture, e.g. `"train-0007-small-red-dotted-fish-sea"`.
+        train_names: one name per training picture, e.g. `"train-0007-one-small-red-dotted-fish-sea"`.
         test_names: one name per held-out picture; each of the 24 kinds twice.
         train_images: uint8 [N, 40, 40, 3], RGB.
         test_images: uint8 [48, 40, 40, 3], RGB.
@@ -130,16 +128,15 @@ def caption(attributes: Attributes, rng: np.random.Generator) -> str:
         rng: chooses what is mentioned.
 
     Returns:
-        For instance `"a small red fish in the sea on the left"`.
+        For instance `"a small red fish in the sea"`.
     """
-    says = dict(zip(("size", "colour", "texture", "kind", "scene", "side"), rng.random(6), strict=True))
-    words = [_VERBS[attributes.many]]
-    words += [attributes.size] if says["size"] < 0.4 else []
-    words += [attributes.colour] if says["colour"] < 0.6 else []
-    words += [attributes.texture] if says["texture"] < 0.4 else []
-    words += [attributes.kind if says["kind"] < 0.92 else "thing"]
-    words += ["in", "the", attributes.scene] if says["scene"] < 0.5 else []
-    words += ["on", "the", attributes.side] if says["side"] < 0.3 and not attributes.many else []
+    size, colour, texture, kind, scene = rng.random(5)
+    words = ["many" if attributes.many else "a"]
+    words += [attributes.size] if size < 0.25 else []
+    words += [attributes.colour] if colour < 0.5 else []
+    words += [attributes.texture] if texture < 0.25 else []
+    words += [attributes.kind if kind < 0.95 else "thing"]
+    words += ["in", "the", attributes.scene] if scene < 0.3 else []
     return " ".join(words)
 
 
@@ -177,8 +174,8 @@ def _make_part(name: str, count: int, seed: int) -> _Part:
     for index in range(count):
         rng = stream(seed, f"demo/{name}", 0, index)
         attributes = draw_attributes(rng, kinds[index % len(kinds)] if name == "test" else None)
-        number = "many" if attributes.many else attributes.side
-        words = (attributes.size, attributes.colour, attributes.texture, attributes.kind, number, attributes.scene)
+        number = "many" if attributes.many else "one"
+        words = (number, attributes.size, attributes.colour, attributes.texture, attributes.kind, attributes.scene)
         names.append("-".join((name, f"{index:04d}", *words)))
         pictured.append(attributes)
         images.append(draw_picture(attributes, rng))

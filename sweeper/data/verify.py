@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from sweeper.data.images import ImageSet
 from sweeper.data.manifest import Manifest
-from sweeper.data.parts import NamedRdm, Parts, Problems, read_parts
+from sweeper.data.parts import NamedRdm, Parts, Problems
+from sweeper.data.reading import read_parts
 from sweeper.data.relabel import concept_of, find_mislabelled
 from sweeper.data.sources import Triplets
 from sweeper.data.tables import Table

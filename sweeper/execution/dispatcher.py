@@ -9,6 +9,7 @@ from sweeper.plan.tree import Segment, Tree
 from sweeper.plan.trials import Trial
 from sweeper.records import Failure
 from sweeper.spec.schema import Evaluation
+from sweeper.training.loop import EpochDone, Event, SegmentFailed
 from sweeper.training.order import Order
 
 TrialStatus = Literal["open", "complete", "failed"]
@@ -110,6 +111,15 @@ class Dispatcher:
 
     # -- telling --------------------------------------------------------------------------------------------------
 
+    def note(self, segment_id: str, event: Event) -> None:
+        """Notes what a worker reports of a segment."""
+        if isinstance(event, EpochDone):
+            self.epoch_done(event.state_id, event.val_loss)
+        elif isinstance(event, SegmentFailed):
+            self.failed(segment_id, event.failure)
+        else:
+            self.parent_missing(segment_id)
+
     def epoch_done(self, state_id: str, val_loss: float) -> None:
         """Notes that a state has records."""
         self._val_loss[state_id] = val_loss
@@ -150,7 +160,7 @@ class Dispatcher:
     def _remaining(self) -> dict[str, int]:
         """Epochs on the longest way from a segment's start to a leaf."""
         remaining: dict[str, int] = {}
-        for segment_id in reversed(self.tree.segments):
+        for segment_id in reversed(tuple(self.tree.segments)):
             below = [remaining[child] for child in self.tree.children.get(segment_id, ())]
             remaining[segment_id] = len(self.tree.segments[segment_id].epochs) + max(below, default=0)
         return remaining

@@ -3,7 +3,7 @@
 from sweeper.execution.base import Job
 from sweeper.execution.worker import Worker
 from sweeper.store.objects import LocalStore
-from sweeper.training.loop import EpochDone, ParentMissing, SegmentFailed
+from sweeper.training.loop import ParentMissing, SegmentFailed
 from sweeper.training.order import Order
 
 
@@ -22,7 +22,7 @@ class LocalBackend:
 
 def _train(worker: Worker, order: Order, job: Job) -> None:
     for event in worker.train(order):
-        note(job, order.segment_id, event)
+        job.dispatcher.note(order.segment_id, event)
         job.on_events([event])
         if isinstance(event, SegmentFailed | ParentMissing):
             return
@@ -30,13 +30,3 @@ def _train(worker: Worker, order: Order, job: Job) -> None:
             job.dispatcher.requeue(order.segment_id)
             return
     job.dispatcher.finished(order.segment_id)
-
-
-def note(job: Job, segment_id: str, event: object) -> None:
-    """Tells a job's dispatcher what an event means for a segment."""
-    if isinstance(event, EpochDone):
-        job.dispatcher.epoch_done(event.state_id, event.val_loss)
-    elif isinstance(event, SegmentFailed):
-        job.dispatcher.failed(segment_id, event.failure)
-    elif isinstance(event, ParentMissing):
-        job.dispatcher.parent_missing(segment_id)

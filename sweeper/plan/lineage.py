@@ -127,9 +127,7 @@ def lineage_of(config: TrialConfig, inputs: Inputs) -> Lineage:
     anchor, stretches = root, []
     for active, epochs in groupby(range(1, Stop.of(config).last_epoch + 1), key=regimes.active):
         covered = list(epochs)
-        stretch = Stretch(
-            anchor=anchor, regime=regimes.under(active), first_epoch=covered[0], last_epoch=covered[-1]
-        )
+        stretch = Stretch(anchor=anchor, regime=regimes.under(active), first_epoch=covered[0], last_epoch=covered[-1])
         stretches.append(stretch)
         anchor = stretch.state_id(stretch.last_epoch)
     return Lineage(root=root, stretches=tuple(stretches))

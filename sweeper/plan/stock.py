@@ -54,7 +54,7 @@ class StockTaker:
     def stock(self) -> Stock:
         """What is left."""
         incomplete, needed = self._incomplete(), set[str]()
-        for segment_id in reversed(self._tree.segments):
+        for segment_id in reversed(tuple(self._tree.segments)):
             child_needs = any(child in needed for child in self._tree.children.get(segment_id, ()))
             if segment_id in incomplete or (child_needs and not self._known.has_state(segment_id)):
                 needed.add(segment_id)
@@ -92,7 +92,9 @@ class StockTaker:
     def curve_before(self, segment: Segment) -> dict[int, float]:
         """Returns the validation loss by epoch on the way to a segment."""
         states = self._trials[segment.trials[0]].lineage.state_ids[: segment.first_epoch]
-        return {epoch: self._known.val_loss[state] for epoch, state in enumerate(states) if state in self._known.val_loss}
+        return {
+            epoch: self._known.val_loss[state] for epoch, state in enumerate(states) if state in self._known.val_loss
+        }
 
     def _rebuilt(self, segment: Segment) -> int:
         """Counts the epochs after the newest usable state that have records."""

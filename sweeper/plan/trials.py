@@ -110,4 +110,6 @@ def _trial(
 
 
 def _unperturbed(fields: tuple[tuple[str, Any], ...]) -> tuple[tuple[str, Any], ...]:
-    return tuple((name, value) for name, value in fields if name.split(".")[0] != "perturbation" and name != "seeds.noise")
+    return tuple(
+        (name, value) for name, value in fields if name.split(".")[0] != "perturbation" and name != "seeds.noise"
+    )

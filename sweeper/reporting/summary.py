@@ -1,15 +1,17 @@
 """A trial in one row: its summary, its distance from the baseline, its recovery by every comparator."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from sweeper.metrics.recovery import recovery_epochs
+from sweeper.metrics.curves import first_minimum_epoch, seen_values
+from sweeper.metrics.recovery import COMPARATORS, Comparator, epochs_seen_after, recovery_epochs
 from sweeper.metrics.summary import baseline_delta, heatmap_deviation, summarize_trial
 from sweeper.plan.trials import Trial
 from sweeper.reporting.view import SweepView, plain
-from sweeper.spec.schema import COMPARATORS
 
 LOSS, RSA = "val_loss", "rsa_behavioral"
+Curve = Mapping[int, float]
 
 
 def trial_row(view: SweepView, trial: Trial, swept_fields: tuple[str, ...]) -> dict[str, Any]:
@@ -47,25 +49,21 @@ def summary_of(view: SweepView, trial: Trial) -> dict[str, Any]:
     if trial.baseline_id is not None:
         base_loss, base_rsa = view.curve(trial.baseline_id, LOSS), view.curve(trial.baseline_id, RSA)
         if any(epoch >= 1 for epoch in base_loss):
-            numbers |= _against_baseline(trial, loss, rsa, base_loss, base_rsa)
-            if view.status(trial.baseline_id) == "complete":
+            numbers |= _delta(trial, loss, rsa, base_loss, base_rsa)
+            if view.status(trial.baseline_id) == "complete":  # else its minimum may still move
+                numbers |= _deviation(trial, loss, rsa, base_loss, base_rsa)
                 numbers |= _recovery(view, trial, loss, rsa, base_loss, base_rsa)
     return numbers
 
 
-def _against_baseline(
-    trial: Trial,
-    loss: Mapping[int, float],
-    rsa: Mapping[int, float],
-    base_loss: Mapping[int, float],
-    base_rsa: Mapping[int, float],
-) -> dict[str, Any]:
-    start = trial.stop.start
-    delta = baseline_delta(loss, rsa, base_loss, base_rsa, epoch=start)
-    deviation = heatmap_deviation(loss, rsa, base_loss, base_rsa, start=start)
+def _delta(trial: Trial, loss: Curve, rsa: Curve, base_loss: Curve, base_rsa: Curve) -> dict[str, Any]:
+    delta = baseline_delta(loss, rsa, base_loss, base_rsa, epoch=trial.stop.start)
+    return {"delta_val_loss": delta.val_loss, "delta_rsa_behavioral": delta.rsa}
+
+
+def _deviation(trial: Trial, loss: Curve, rsa: Curve, base_loss: Curve, base_rsa: Curve) -> dict[str, Any]:
+    deviation = heatmap_deviation(loss, rsa, base_loss, base_rsa, start=trial.stop.start)
     return {
-        "delta_val_loss": delta.val_loss,
-        "delta_rsa_behavioral": delta.rsa,
         "max_rsa_deviation": deviation.max_rsa,
         "max_rsa_deviation_same_epochs": deviation.max_rsa_same_epochs,
         "min_val_loss_deviation": deviation.min_val_loss,
@@ -73,44 +71,63 @@ def _against_baseline(
 
 
 def _recovery(
-    view: SweepView,
-    trial: Trial,
-    loss: Mapping[int, float],
-    rsa: Mapping[int, float],
-    base_loss: Mapping[int, float],
-    base_rsa: Mapping[int, float],
+    view: SweepView, trial: Trial, loss: Curve, rsa: Curve, base_loss: Curve, base_rsa: Curve
 ) -> dict[str, Any]:
     rule, end = view.revision.spec.recovery, trial.config.window_end
     if end is None:
         return {}
-    trained = {epoch: value for epoch, value in base_loss.items() if epoch >= 1}
-    trim = min(trained, key=lambda epoch: (trained[epoch], epoch))
     numbers: dict[str, Any] = {}
     for comparator in COMPARATORS:
-        common: dict[str, Any] = {
-            "window_length": trial.config.disturbed_epochs,
-            "persistence": rule.persistence,
-            "comparator": comparator,
-        }
-        numbers[f"recovery_loss_epochs_{comparator}"] = recovery_epochs(
-            loss, base_loss, end, tolerance=rule.tolerance, **common
+        ask = Question(
+            window_end=end,
+            window_length=trial.config.disturbed_epochs,
+            persistence=rule.persistence,
+            comparator=comparator,
         )
-        numbers[f"recovery_rsa_epochs_{comparator}"] = (
-            recovery_epochs(
-                rsa, base_rsa, end, tolerance=rule.rsa_tolerance, direction="higher", trim_epoch=trim, **common
-            )
-            if base_rsa.get(trim) is not None
-            else None
-        )
+        numbers[f"recovery_loss_epochs_{comparator}"] = ask.of_loss(loss, base_loss, rule.tolerance)
+        numbers[f"recovery_rsa_epochs_{comparator}"] = ask.of_rsa(rsa, base_rsa, base_loss, rule.rsa_tolerance)
     shown = numbers[f"recovery_loss_epochs_{rule.comparator}"]
-    seen = max(max(loss) - end, 0)
+    seen = epochs_seen_after(loss, end)
+    still_open = shown is None and view.status(trial.trial_id) == "open"
     return numbers | {
         "recovery_loss_epochs": shown,
         "recovery_rsa_epochs": numbers[f"recovery_rsa_epochs_{rule.comparator}"],
         "recovery_loss_epochs_at_least": seen if shown is None else shown,
-        "recovered": int(shown is not None),
+        "recovered": None if still_open else int(shown is not None),
         "epochs_seen_after_window": seen,
     }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Question:
+    """Asks for the recovery of one trial by one comparator; see `sweeper.metrics.recovery`."""
+
+    window_end: int
+    window_length: int
+    persistence: int
+    comparator: Comparator
+
+    def of_loss(self, loss: Curve, base_loss: Curve, tolerance: float) -> int | None:
+        """Returns the recovery of the validation loss, None when it is not within the epochs seen."""
+        return self._ask(loss, base_loss, tolerance=tolerance)
+
+    def of_rsa(self, rsa: Curve, base_rsa: Curve, base_loss: Curve, tolerance: float) -> int | None:
+        """Returns the recovery of the alignment; None, too, where the baseline has none at its loss minimum."""
+        trim = first_minimum_epoch(seen_values(base_loss))
+        if base_rsa.get(trim) is None:
+            return None
+        return self._ask(rsa, base_rsa, tolerance=tolerance, direction="higher", trim_epoch=trim)
+
+    def _ask(self, curve: Curve, baseline: Curve, **options: Any) -> int | None:
+        return recovery_epochs(
+            curve,
+            baseline,
+            self.window_end,
+            window_length=self.window_length,
+            persistence=self.persistence,
+            comparator=self.comparator,
+            **options,
+        )
 
 
 _SUMMARY = (

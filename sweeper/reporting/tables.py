@@ -1,9 +1,20 @@
-"""Result tables: one row per trial, or one row per trial and epoch."""
+"""Result tables: one row per trial, per trial and epoch, or per trial, comparator and tolerance.
 
+Tables are lists of rows; all rows of a table have the same columns. What does not exist is None: empty in CSV,
+null in JSON.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
-from sweeper.reporting.summary import trial_row
-from sweeper.reporting.view import SweepView
+from sweeper.metrics.recovery import COMPARATORS
+from sweeper.reporting.formats import write as write
+from sweeper.reporting.summary import LOSS, RSA, Question, trial_row
+from sweeper.reporting.view import SweepView, plain
+
+Row = dict[str, Any]
+TOLERANCES = (0.0, 0.0025, 0.005, 0.0075, 0.01, 0.0125, 0.015, 0.02, 0.03, 0.05)
+"""Between "as good as the baseline" and five times the published tolerance; 1.25 % recovers every published run."""
 
 _FIRST = ("train_loss", "val_loss", "rsa_behavioral")
 _LAST = ("seconds", "measured_at")
@@ -14,19 +25,18 @@ def swept_fields(view: SweepView) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for trial in view.trials.values() for name, _ in trial.swept))
 
 
-def trial_rows(view: SweepView) -> list[dict[str, Any]]:
+def trial_rows(view: SweepView) -> list[Row]:
     """Returns one row per trial and baseline, in the order of the plan."""
     fields = swept_fields(view)
-    rows = []
-    for trial in view.trials.values():
-        row = trial_row(view, trial, fields)
-        row["stand_in"] = view.revision.spec.stand_in
-        row["rsa_reference"] = view.references.get("rsa_behavioral")
-        rows.append(row)
-    return rows
+    common = {
+        "comparator": view.revision.spec.recovery.comparator,
+        "rsa_reference": view.references.get(RSA),
+        "stand_in": view.revision.spec.stand_in,
+    }
+    return [{**trial_row(view, trial, fields), **common} for trial in view.trials.values()]
 
 
-def curve_rows(view: SweepView) -> list[dict[str, Any]]:
+def curve_rows(view: SweepView) -> list[Row]:
     """Returns one row per trial and epoch, from epoch 0 (the untrained model) on."""
     columns = curve_columns(view)
     return [
@@ -41,3 +51,40 @@ def curve_columns(view: SweepView) -> tuple[str, ...]:
     found = {column for trial_id in view.trials for row in view.rows(trial_id).values() for column in row}
     middle = sorted(found - set(_FIRST) - set(_LAST))
     return (*_FIRST, *middle, *_LAST)
+
+
+def tolerance_rows(view: SweepView, tolerances: Sequence[float] = TOLERANCES) -> list[Row]:
+    """Returns the recovery of every windowed trial by comparator and tolerance: how far it hangs on the tolerance.
+
+    A tolerance is relative for the loss and absolute for the RSA. Trials without a complete baseline have no row.
+    """
+    fields, persistence = swept_fields(view), view.revision.spec.recovery.persistence
+    rows: list[Row] = []
+    for trial in view.trials.values():
+        end, loss = trial.config.window_end, view.curve(trial.trial_id, LOSS)
+        if end is None or trial.baseline_id is None or view.status(trial.baseline_id) != "complete" or not loss:
+            continue
+        swept = dict(trial.swept)
+        rsa, last = view.curve(trial.trial_id, RSA), max(loss)
+        base_loss, base_rsa = view.curve(trial.baseline_id, LOSS), view.curve(trial.baseline_id, RSA)
+        for comparator in COMPARATORS:
+            ask = Question(
+                window_end=end,
+                window_length=trial.config.disturbed_epochs,
+                persistence=persistence,
+                comparator=comparator,
+            )
+            rows.extend(
+                {
+                    "trial_id": trial.trial_id,
+                    **{field: plain(swept.get(field)) for field in fields},
+                    "comparator": comparator,
+                    "tolerance": tolerance,
+                    "recovery_loss_epochs": ask.of_loss(loss, base_loss, tolerance),
+                    "recovery_rsa_epochs": ask.of_rsa(rsa, base_rsa, base_loss, tolerance),
+                    "last_epoch": last,
+                    "epochs_seen_after_window": max(last - end, 0),
+                }
+                for tolerance in tolerances
+            )
+    return rows

@@ -1,5 +1,6 @@
 """A sweep as it stands: its latest revision joined with everything measured so far."""
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,7 +46,9 @@ class SweepView:
 
     def rows(self, trial_id: str) -> dict[int, dict[str, Value]]:
         """Returns all columns by epoch along a trial's lineage, from 0 to its end or to the first gap."""
-        return self._rows.setdefault(trial_id, self._read_rows(self.trials[trial_id]))
+        if trial_id not in self._rows:
+            self._rows[trial_id] = self._read_rows(self.trials[trial_id])
+        return self._rows[trial_id]
 
     def curve(self, trial_id: str, column: str) -> dict[int, float]:
         """Returns one column by epoch; epochs at which it is undefined are left out."""
@@ -74,15 +77,27 @@ class SweepView:
             if end is not None and trial.stop.start > end + 1:
                 return f"start {trial.stop.start} lies beyond the baseline's end (epoch {end})"
             reason = self.failure(trial.baseline_id)
-            return None if reason is None or trial.stop.start <= len(self.rows(trial_id)) else f"baseline failed: {reason}"
+            if reason is not None and len(self.rows(trial_id)) < trial.stop.start:
+                return f"baseline failed: {reason}"
         return None
+
+    def counts(self) -> dict[Status, int]:
+        """Counts trials and baselines by status; a status that none has is left out."""
+        statuses = [self.status(trial_id) for trial_id in self.trials]
+        return {status: statuses.count(status) for status in ("complete", "open", "failed") if status in statuses}
 
     @cached_property
     def _rows(self) -> dict[str, dict[int, dict[str, Value]]]:
         return {}
 
+    @cached_property
+    def _ends(self) -> dict[str, int | None]:
+        return {}
+
     def _end(self, trial_id: str) -> int | None:
-        return self.trials[trial_id].stop.ended_at(self.curve(trial_id, "val_loss"))
+        if trial_id not in self._ends:
+            self._ends[trial_id] = self.trials[trial_id].stop.ended_at(self.curve(trial_id, "val_loss"))
+        return self._ends[trial_id]
 
     def _read_rows(self, trial: Trial) -> dict[int, dict[str, Value]]:
         rows: dict[int, dict[str, Value]] = {}
@@ -110,6 +125,8 @@ def state_ids_of(trials: Iterable[Trial]) -> list[str]:
     return list(dict.fromkeys(state for trial in trials for state in trial.lineage.state_ids))
 
 
-def plain(value: Any) -> Any:
-    """Returns a swept value in a form that tables can hold."""
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+def plain(value: Any) -> Value:
+    """Returns a swept value in a form that tables can hold; a whole section becomes JSON."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return json.dumps(value, sort_keys=True, default=str)

@@ -1,6 +1,6 @@
 """All that is wrong with one trial, although pydantic stops at the first layer of errors."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from copy import deepcopy
 from difflib import get_close_matches
 from itertools import takewhile
@@ -27,14 +27,35 @@ def validate(raw: dict[str, Any]) -> tuple[TrialConfig | None, list[Finding]]:
         return None, findings(error, raw)
 
 
-def diagnose(raw: dict[str, Any]) -> list[Finding]:
+def mend(base: Mapping[str, Any]) -> tuple[dict[str, Any], set[str], list[Finding]]:
+    """Takes what is wrong by itself out of the sections as written; what is missing may be swept.
+
+    Returns:
+        The mended sections, the names of what is no longer the user's, and what was wrong.
+    """
+    raw, told, mended = deepcopy(dict(base)), list[Finding](), set[str]()
+    for _ in range(_ROUNDS):
+        layer = [finding for finding in validate(raw)[1] if finding.kind in ("value", "unknown")]
+        told += [finding for finding in layer if not _follows(finding, mended)]
+        for finding in layer:
+            mended |= _mend(raw, finding)
+        if not layer:
+            break
+    return raw, mended, told
+
+
+def diagnose(trial: Mapping[str, Any], mended: Collection[str] = ()) -> list[Finding]:
     """Returns all that is wrong: mends what is broken and looks again, so that rules between fields are seen.
 
     A finding that follows from mending is not told.
+
+    Args:
+        trial: the sections of one trial.
+        mended: dotted names of what was mended before.
     """
-    raw, told, mended = deepcopy(raw), list[Finding](), set[str]()
+    raw, told, mended = deepcopy(dict(trial)), list[Finding](), set(mended)
     for _ in range(_ROUNDS):
-        _, layer = validate(raw)
+        layer = validate(raw)[1]
         told += [finding for finding in layer if not _follows(finding, mended)]
         for finding in layer:
             mended |= _mend(raw, finding)
@@ -55,11 +76,14 @@ def _mend(raw: dict[str, Any], finding: Finding) -> set[str]:
     """Takes a broken value out, or puts a missing one in; returns the names that are no longer the user's."""
     if finding.kind == "missing" or finding.path[-1:] == ("kind",):
         return {_fill(raw, finding)}
-    between = finding.kind == "rule"
-    paths = [_path_of(raw, field) for field in finding.fields] if between else [_whole(finding.path)]
-    for path in paths:
-        _take_out(raw, path)
-    return {without_index(dotted(path)) for path in paths}
+    if finding.kind != "rule":
+        _take_out(raw, _whole(finding.path))
+        return {without_index(dotted(_whole(finding.path)))}
+    for field in finding.fields:
+        path = _path_of(raw, field)
+        if path[-1:] == tuple(field.split("."))[-1:]:
+            _take_out(raw, path)
+    return {without_index(field) for field in finding.fields}
 
 
 def _whole(path: Path) -> Path:

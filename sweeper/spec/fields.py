@@ -82,6 +82,7 @@ def without_index(name: str) -> str:
 
 def suggest(name: str, known: tuple[str, ...], what: str = "Known keys", listed: tuple[str, ...] | None = None) -> str:
     """Returns the way out of a misspelling: the nearest known name, and all of them, or those listed."""
-    near = get_close_matches(name, known, n=1, cutoff=0.6) or [k for k in known if k.split(".")[-1] == name][:1]
+    same_end = [other for other in known if other.rpartition(".")[2] == name.rpartition(".")[2]]
+    near = get_close_matches(name, same_end, n=1, cutoff=0.0) or get_close_matches(name, known, n=1)
     hint = f"Did you mean {near[0]}? " if near else ""
     return f"{hint}{what}: {', '.join(listed or known or ('none',))}"

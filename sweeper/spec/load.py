@@ -92,7 +92,7 @@ def _mapping(document: Document) -> dict[str, Any]:
     value = document.root.value if document.root is not None else None
     if isinstance(value, dict):
         return value
-    rule = "a spec must be a mapping with the keys name, data, model, ..."
+    rule = "a spec must be a mapping with the keys name, data, model and so on"
     got = "an empty file" if value is None else shown(value)
     problem = Problem(where=document.where(), rule=rule, got=got, remedy=f"Known keys: {', '.join(FILE_KEYS)}")
     raise SpecError((*document.problems, problem))

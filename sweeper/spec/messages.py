@@ -60,6 +60,11 @@ class Finding:
     fields: tuple[str, ...] = ()
     kind: str = "value"
 
+    @property
+    def is_about_key(self) -> bool:
+        """Whether the key is wrong, whatever its value."""
+        return self.kind == "unknown" or (self.kind == "rule" and self.got is None)
+
     def problem(self, where: str) -> Problem:
         """Returns the problem at a place."""
         return Problem(where=where, rule=self.rule, got=self.got, remedy=self.remedy)

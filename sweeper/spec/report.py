@@ -24,11 +24,11 @@ class Report:
 
     def tell_finding(self, finding: Finding, path: Path) -> None:
         """Adds a finding at a path of the file; an unknown key is pointed at itself."""
-        self.tell(path, finding.rule, finding.got, finding.remedy, key=finding.kind == "unknown")
+        self.tell(path, finding.rule, finding.got, finding.remedy, key=finding.is_about_key)
 
     def knows(self, finding: Finding, path: Path) -> bool:
         """Tells whether a finding has been told at that path."""
-        return (self._document.where(path, key=finding.kind == "unknown"), finding.rule) in self._problems
+        return (self._document.where(path, key=finding.is_about_key), finding.rule) in self._problems
 
 
 def _position(problem: Problem) -> tuple[int, int]:

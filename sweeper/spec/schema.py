@@ -50,10 +50,10 @@ class DataConfig(SpecModel):
     @model_validator(mode="after")
     def _fold_lies_in_folds(self) -> Self:
         if self.folds is None and self.fold is not None:
-            raise broken_rule("data.fold needs data.folds, the number of folds", "fold", "folds", got=self.fold)
+            raise broken_rule("data.fold needs data.folds, the number of folds", "fold", "folds")
         if self.folds is not None and self.fold is None:
             rule = "data.folds needs data.fold, the fold that is the test set"
-            raise broken_rule(rule, "folds", "fold", got=self.folds)
+            raise broken_rule(rule, "folds", "fold")
         if self.folds is not None and self.fold is not None and self.fold >= self.folds:
             raise broken_rule(f"data.fold must lie in 0..{self.folds - 1}", "fold", "folds", got=self.fold)
         return self
@@ -135,7 +135,7 @@ class Stopping(SpecModel):
             rule = f"stopping.horizon_after_window does not go with rule {self.rule}"
             raise broken_rule(rule, "horizon_after_window", "rule", got=self.horizon_after_window)
         if self.rule != "horizon" and self.patience is None:
-            raise broken_rule(f"stopping.rule {self.rule} needs stopping.patience", "rule", "patience")
+            raise broken_rule(f"stopping.rule {self.rule} needs stopping.patience", "rule", "patience", got=self.rule)
         return self
 
     @property

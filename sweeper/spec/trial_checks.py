@@ -1,11 +1,11 @@
 """Checks of every trial of a spec, each broken rule told once, at the value that breaks it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 from sweeper.spec.axes import Choice, Placed, assign, assignments
 from sweeper.spec.axis_checks import AxisChecks
-from sweeper.spec.diagnose import diagnose, validate
+from sweeper.spec.diagnose import diagnose, mend, validate
 from sweeper.spec.document import Path
 from sweeper.spec.fields import SECTIONS, without_index
 from sweeper.spec.messages import Finding
@@ -13,18 +13,18 @@ from sweeper.spec.overlap import PUBLISHED_BATCHES, overlap_problem, overlaps
 from sweeper.spec.report import Report
 from sweeper.spec.schema import TrialConfig
 
+_MAX_DIAGNOSED = 1000  # after so many broken trials only what is new at first sight is looked into
+
 
 def check_trials(raw: Mapping[str, Any], report: Report) -> tuple[TrialConfig, ...]:
     """Checks axes, exclusions, and every trial they make; returns the configurations that are valid."""
     axes = AxisChecks(raw, report)
     exclude = axes.exclusions()
-    base = {section: raw[section] for section in SECTIONS if section in raw}
-    for finding in diagnose(base):
-        if finding.kind in ("value", "unknown"):  # what is missing or does not go together may be swept
-            report.tell_finding(finding, finding.path)
-    checked = [
-        (choices, _check_trial(raw, base, choices, axes, report)) for choices in assignments(axes.blocks, exclude)
-    ]
+    base, mended, wrong = mend({section: raw[section] for section in SECTIONS if section in raw})
+    for finding in wrong:
+        report.tell_finding(finding, finding.path)
+    trials = _Trials(raw, base, mended, axes.dropped, report)
+    checked = [(choices, trials.check(choices)) for choices in assignments(axes.blocks, exclude)]
     valid = [(choices, config) for choices, config in checked if config is not None]
     if exclude and not checked:
         report.tell(("exclude",), "exclusions must leave at least one trial", "all excluded")
@@ -33,17 +33,34 @@ def check_trials(raw: Mapping[str, Any], report: Report) -> tuple[TrialConfig, .
     return tuple(config for _, config in valid)
 
 
-def _check_trial(
-    raw: Mapping[str, Any], base: Mapping[str, Any], choices: tuple[Choice, ...], axes: AxisChecks, report: Report
-) -> TrialConfig | None:
-    trial, placed = assign(base, choices)
-    config, layer = validate(trial)
-    if config is None and not all(report.knows(finding, _locate(raw, finding, placed)) for finding in layer):
-        for finding in diagnose(trial):
-            may_be_swept = finding.kind == "missing" and finding.fields[0].split(".")[0] in axes.dropped
+class _Trials:
+    """Checks trial by trial; `mended` and `dropped` name what must not be told as missing or as not fitting."""
+
+    def __init__(
+        self, raw: Mapping[str, Any], base: Mapping[str, Any], mended: Set[str], dropped: Set[str], report: Report
+    ) -> None:
+        self._raw, self._base, self._mended, self._dropped, self._report = raw, base, mended, dropped, report
+        self._num_diagnosed = 0
+
+    def check(self, choices: tuple[Choice, ...]) -> TrialConfig | None:
+        """Returns the configuration of a trial if it is valid; what is new is told."""
+        trial, placed = assign(self._base, choices)
+        config, layer = validate(trial)
+        many = self._num_diagnosed >= _MAX_DIAGNOSED
+        if config is None and not (many and all(self._report.knows(f, self._locate(f, placed)) for f in layer)):
+            self._diagnose(trial, choices, placed)
+        return config
+
+    def _diagnose(self, trial: Mapping[str, Any], choices: tuple[Choice, ...], placed: Placed) -> None:
+        self._num_diagnosed += 1
+        mended = self._mended - {without_index(choice.name) for choice in choices}
+        for finding in diagnose(trial, mended):
+            may_be_swept = finding.kind == "missing" and finding.fields[0].split(".")[0] in self._dropped
             if not may_be_swept:
-                report.tell_finding(finding, _locate(raw, finding, placed))
-    return config
+                self._report.tell_finding(finding, self._locate(finding, placed))
+
+    def _locate(self, finding: Finding, placed: Placed) -> Path:
+        return _locate(self._raw, finding, placed)
 
 
 def _locate(raw: Mapping[str, Any], finding: Finding, placed: Placed) -> Path:
@@ -52,7 +69,7 @@ def _locate(raw: Mapping[str, Any], finding: Finding, placed: Placed) -> Path:
         if finding.path[: len(path)] == path:
             rest = finding.path[len(path) :]
             origin = _origin(raw, choice)
-            return origin[:-1] if finding.kind == "unknown" and not rest else (*origin, *rest)
+            return origin[:-1] if finding.is_about_key and not rest else (*origin, *rest)
     for path, choice in placed:
         if finding.path and finding.path == path[: len(finding.path)] and finding.path[0] not in raw:
             return _origin(raw, choice)[:-1]

@@ -87,7 +87,9 @@ class LocalStore:
         marker = root / "store.json"
         if not marker.exists():
             if not create:
-                raise StoreError(Problem(where=str(root), rule="is no store", remedy="Give --store DIR, or run a sweep"))
+                raise StoreError(
+                    Problem(where=str(root), rule="is no store", remedy="Give --store DIR, or run a sweep")
+                )
             self._make(marker)
 
     @property

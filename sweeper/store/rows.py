@@ -61,11 +61,15 @@ def write_records(store: ObjectStore, records: Sequence[Record]) -> tuple[str, .
     if added:
         store.put("records", records_key(added), dump_records(added))
     differing = [
-        record for record in records if record.item in stored and dict(record.values) != dict(stored[record.item].values)
+        record
+        for record in records
+        if record.item in stored and dict(record.values) != dict(stored[record.item].values)
     ]
     if not differing:
         return ()
-    store.put("conflicts", f"{key}.{content_id('rows', [dict(r.values) for r in differing])[:16]}", dump_records(differing))
+    store.put(
+        "conflicts", f"{key}.{content_id('rows', [dict(r.values) for r in differing])[:16]}", dump_records(differing)
+    )
     return (
         f"epoch {records[0].epoch} of state {records[0].state_id[:12]} came out different when rebuilt; "
         "the first result is kept (another machine, or changed libraries?)",

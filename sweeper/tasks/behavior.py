@@ -140,9 +140,7 @@ class BehaviorTask:
 
     def _distance(self, state: TrainingState) -> float:
         """Returns the Euclidean distance of all adapter parameters from their start."""
-        squares = [
-            (tensor - self._start[name]).double().square().sum() for name, tensor in state.parameters.items()
-        ]
+        squares = [(tensor - self._start[name]).double().square().sum() for name, tensor in state.parameters.items()]
         return float(torch.stack(squares).sum().sqrt()) if squares else 0.0
 
     @cached_property

@@ -29,7 +29,9 @@ class Stimuli:
         self._dtype = dtype
         self._mapped = features
         total = sum(array.nbytes for array in features.values())
-        self._resident = {name: self._tensor(array) for name, array in features.items()} if total <= RESIDENT_BYTES else None
+        self._resident = (
+            {name: self._tensor(array) for name, array in features.items()} if total <= RESIDENT_BYTES else None
+        )
 
     def __len__(self) -> int:
         return len(next(iter(self._mapped.values())))

@@ -100,6 +100,16 @@ def test_held_out_rows_leave_the_pool(lab: Lab) -> None:
     assert "2 others, first kiwi, #99" in messages[0]
 
 
+def test_array_without_names_follows_the_whole_table(lab: Lab) -> None:
+    pixels = np.arange(12, dtype=np.uint8)[:, None, None, None].repeat(3, axis=3)
+    np.savez(lab.folder / "pictures.npz", images=pixels)
+    text = "name: a\nimages: {file: pictures.npz, key: images}\ntargets: {file: targets.csv, names: name}\n"
+    data = opened(lab.manifest(text + "held_out: {rows: [thing07, thing01]}\n"))
+    assert data.held_out is not None
+    assert [int(data.held_out.images.rgb(i)[0, 0, 0]) for i in range(2)] == [7, 1]
+    assert [int(data.pool.rgb(i)[0, 0, 0]) for i in range(10)] == [0, 2, 3, 4, 5, 6, 8, 9, 10, 11]
+
+
 def test_folds_cover_the_pool_once_whatever_the_order_of_the_file(lab: Lab) -> None:
     folds = [opened(lab.manifest(), folds=4, fold=fold) for fold in range(4)]
     held_out = [data.held_out.images.names for data in folds if data.held_out is not None]

@@ -56,7 +56,7 @@ def test_csv_of_numbers_is_a_matrix_with_or_without_header(text: str, tmp_path: 
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("a,a\n1,2\n", "`a` more than once"), ('a,b\n"1,2\n', "CSV"), ("a,b\n1\n", ":2: every row has 2")],
+    [("a,a\n1,2\n", "`a` more than once"), ('a,b\n"1,2\n', "as `csv`"), ("a,b\n1\n", ":2: every row has 2")],
 )
 def test_broken_csv_is_refused(text: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=re.escape(words)):

@@ -79,8 +79,12 @@ BODIES = [
     ("perturbation: {kind: freeze, start: 3, length: 0}", "4:48", "perturbation.length must be at least 1. Got 0."),
     ("perturbation: {kind: freeze, start: 501}", "4:37", "must not lie after the last epoch, 500"),
     ("perturbation: freeze", "4:15", "perturbation must be a mapping. Got 'freeze'."),
-    ("perturbation:\n  - {kind: freeze, start: 3}\n  - {kind: freeze, start: x}", "6:26", "perturbation.1.start must be a"),
-    ("perturbation:\n  - {kind: freeze, start: 3}\n  - {kind: freeze, start: 900}", "6:26", "after the last epoch"),
+    (
+        "perturbation:\n  - {kind: freeze, start: 3}\n  - {kind: freeze, start: x}",
+        "6:27",
+        "perturbation.1.start must be a",
+    ),
+    ("perturbation:\n  - {kind: freeze, start: 3}\n  - {kind: freeze, start: 900}", "6:27", "after the last epoch"),
     ("perturbation: {kind: learning_rate, start: 3}", "4:15", "perturbation.factor is missing"),
     # rules between fields
     ("stopping: {patience: 3}", "4:22", "stopping.patience belongs to rule vp or cp. Got 3."),
@@ -97,7 +101,11 @@ BODIES = [
     ("axes: {seeds.init: []}", "4:20", "axis seeds.init must have at least one value. Got an empty list."),
     ("axes: {seeds.init: 3}", "4:20", "axis seeds.init must be a list of values. Got 3. Write [3]."),
     ("axes: {seeds.init: {a: 1}}", "4:20", "axis seeds.init must be a list of values"),
-    ("axes: {seeds.inti: [1]}", "4:8", "axis seeds.inti names no field of a trial. Did you mean seeds.init? Known: seeds"),
+    (
+        "axes: {seeds.inti: [1]}",
+        "4:8",
+        "axis seeds.inti names no field of a trial. Did you mean seeds.init? Known",
+    ),
     ("axes: {lr: [0.1]}", "4:8", "Did you mean training.optimizer.lr?"),
     ("axes: {training.lr: [0.1]}", "4:8", "Did you mean training.optimizer.lr?"),
     ("axes: {foo.bar: [0.1]}", "4:8", "Known: data, model, training, seeds"),
@@ -110,7 +118,11 @@ BODIES = [
     ("axes:\n  seeds.init:\n    - 1\n    - -2", "7:7", "seeds.init must be at least 0. Got -2."),
     ("axes: {seeds: [1, -2]}", "4:19", "seeds must be at least 0. Got -2."),
     ("axes: {training.optimizer.lr: [1e-3, true]}", "4:38", "training.optimizer.lr must be a number. Got true."),
-    ("axes: {zip: {seeds.init: [1, 2], seeds.split: [1]}}", "4:8", "equally many values. Got seeds.init 2, seeds.split"),
+    (
+        "axes: {zip: {seeds.init: [1, 2], seeds.split: [1]}}",
+        "4:8",
+        "equally many values. Got seeds.init 2, seeds",
+    ),
     ("axes: {zip: [{seeds.init: [1, 2], seeds.split: [1]}]}", "4:14", "zipped axes must have equally many values"),
     ("axes: {zip: {}}", "4:13", "zip must name at least one field"),
     ("axes: {zip: 5}", "4:13", "a group of axes must be a mapping of dotted names"),
@@ -120,8 +132,12 @@ BODIES = [
     ("axes: {seeds.init: [1], zip: {seeds.init: [2]}}", "4:31", "a field must not be swept twice in one block"),
     ("axes: {zip: [{seeds.init: [1]}, {seeds.init: [2]}]}", "4:34", "a field must not be swept twice"),
     (WINDOW + "axes: {perturbation.start: [1], perturbation.0.start: [2]}", "5:33", "must not be swept twice"),
-    (WINDOW + "axes: {perturbation.start: [4, 501]}", "5:32", "after the last epoch, 500 (training.max_epochs). Got 501."),
-    (WINDOW + "axes: {training.max_epochs: [2, 5]}", "4:43", "after the last epoch, 2"),
+    (
+        WINDOW + "axes: {perturbation.start: [4, 501]}",
+        "5:32",
+        "last epoch, 500 (training.max_epochs). Got 501.",
+    ),
+    (WINDOW + "axes: {training.max_epochs: [2, 5]}", "4:44", "after the last epoch, 2"),
     (WINDOW + "axes: {perturbation.99.start: [4]}", "5:8", "names no field of a trial"),
     (WINDOW + "axes: {perturbation.kind: [freeze, frieze]}", "5:36", "Got 'frieze'. Did you mean freeze?"),
     (
@@ -129,29 +145,44 @@ BODIES = [
         "4:26",
         "perturbation.noise is not a known key of kind freeze",
     ),
-    (WINDOW + "axes: {perturbation.factor: [3]}", "5:8", "perturbation.factor is not a known key of kind random_target"),
+    (
+        WINDOW + "axes: {perturbation.factor: [3]}",
+        "5:8",
+        "is not a known key of kind random_target",
+    ),
     ("axes: {perturbation: [{kind: freeze}]}", "4:23", "perturbation.start is missing"),
     ("axes: {perturbation: [null, {kind: freeze, start: 0}]}", "4:51", "perturbation.start must be at least 1. Got 0."),
-    ("axes: {perturbation.start: [3]}", "4:8", "perturbation.kind is missing"),
+    ("axes: {perturbation.start: [3]}", "4:28", "perturbation.kind is missing"),
     (
         "perturbation: [{kind: freeze, start: 1}, {kind: freeze, start: 2}]\naxes: {perturbation.start: [3]}",
         "5:8",
         "ambiguous: perturbation is a list. Say which one, e.g. perturbation.0.start",
     ),
-    ("axes: {data.fold: [0, 1]}", "4:20", "data.fold needs data.folds, the number of folds. Got 0."),
+    ("axes: {data.fold: [0, 1]}", "4:8", "data.fold needs data.folds, the number of folds."),
     ("axes: {data.folds: [3], data.fold: [0, 3]}", "4:40", "data.fold must lie in 0..2. Got 3."),
     ("axes: {stopping.rule: [vp]}", "4:24", "stopping.rule vp needs stopping.patience"),
     ("axes: {model.adapter.rank: [32, 0]}", "4:33", "model.adapter.rank must be at least 1. Got 0."),
     ("axes: {model.adapter.ranks: [32]}", "4:8", "Did you mean model.adapter.rank?"),
-    ("axes: {seeds.init: &a [1], seeds.split: *b}", "4:41", "an alias must name an anchor above it. Got *b."),
     # exclusions
     ("axes: {seeds.init: [1]}\nexclude: {seeds.init: 1}", "5:10", "exclude must be a list of partial assignments"),
-    ("axes: {seeds.init: [1]}\nexclude: [3]", "5:11", "an exclusion must be a mapping of swept fields to values. Got 3."),
+    (
+        "axes: {seeds.init: [1]}\nexclude: [3]",
+        "5:11",
+        "a mapping of swept fields to values. Got 3.",
+    ),
     ("axes: {seeds.init: [1]}\nexclude: [{}]", "5:11", "an exclusion must be a mapping"),
-    ("axes: {seeds.init: [1]}\nexclude: [{seeds.intt: 1}]", "5:12", "Did you mean seeds.init? Swept fields: seeds.init"),
+    (
+        "axes: {seeds.init: [1]}\nexclude: [{seeds.intt: 1}]",
+        "5:12",
+        "mean seeds.init? Swept fields: seeds.init",
+    ),
     ("axes: {seeds.init: [1]}\nexclude: [{seeds.init: 2}]", "5:11", "must match a trial. Got seeds.init: 2."),
     ("axes: {seeds.init: [1]}\nexclude: [{seeds.init: 1}]", "5:10", "exclusions must leave at least one trial"),
-    ("exclude: [{seeds.init: 1}]", "4:12", "an exclusion must name swept fields; seeds.init is none. Swept fields: none"),
+    (
+        "exclude: [{seeds.init: 1}]",
+        "4:12",
+        "swept fields; seeds.init is none. Swept fields: none",
+    ),
     # published noise
     (
         "perturbation: {kind: random_target, start: 3, noise: published}\naxes: {seeds.noise: [42, 43]}",
@@ -181,10 +212,10 @@ BODIES = [
 
 # (whole text, line:column, fragment)
 TEXTS = [
-    ("", "1:1", "a spec must be a mapping with the keys name, data, model, .... Got an empty file."),
+    ("", "1:1", "a spec must be a mapping with the keys name, data, model and so on. Got an empty file."),
     ("# a comment\n", "1:1", "Got an empty file"),
     ("- 1\n- 2\n", "1:1", "a spec must be a mapping"),
-    ("hello", "1:1", "a spec must be a mapping with the keys name, data, model, .... Got 'hello'."),
+    ("hello", "1:1", "a spec must be a mapping with the keys name, data, model and so on. Got 'hello'."),
     ("data: {manifest: a}\nmodel: {}", "1:1", "name is missing"),
     ("name: x\nmodel: {}", "1:1", "data is missing"),
     ("name: x\ndata: {manifest: a}", "1:1", "model is missing"),
@@ -195,16 +226,21 @@ TEXTS = [
     ("name: 'a b'\ndata: {manifest: a}\nmodel: {}", "1:7", "name must be letters, digits"),
     ("name: 5\ndata: {manifest: a}\nmodel: {}", "1:7", "name must be text. Got 5."),
     ("name: x\ndata: {manifest: a, folds: 1, fold: 0}\nmodel: {}", "2:28", "data.folds must be at least 2. Got 1."),
-    ("name: x\ndata: {manifest: a, folds: 5}\nmodel: {}", "2:28", "data.folds needs data.fold, the fold that is the"),
-    ("name: x\ndata: {manifest: a, fold: 5}\nmodel: {}", "2:27", "data.fold needs data.folds"),
+    ("name: x\ndata: {manifest: a, folds: 5}\nmodel: {}", "2:21", "data.folds needs data.fold, the fold that is the"),
+    ("name: x\ndata: {manifest: a, fold: 5}\nmodel: {}", "2:21", "data.fold needs data.folds"),
     ("name: x\ndata: {manifest: a, folds: 5, fold: 5}\nmodel: {}", "2:37", "data.fold must lie in 0..4. Got 5."),
-    ("name: x\ndata: {manifest: a, split: publish}\nmodel: {}", "2:28", "one of hashed, published. Got 'publish'. Near"),
+    (
+        "name: x\ndata: {manifest: a, split: publish}\nmodel: {}",
+        "2:28",
+        "hashed, published. Got 'publish'. Near",
+    ),
     ("name: x\ndata: {manifest: a, train_fraction: 1}\nmodel: {}", "2:37", "must be less than 1. Got 1."),
     ("name: x\ndata: {manifest: '${SWEEPER_NO_SUCH}/a'}\nmodel: {}", "2:18", "variable SWEEPER_NO_SUCH must be set"),
     ("name: x\ndata: {manifest: a}\nmodel: {variant: resnet}", "3:18", "must be clip-hba-behavior. Got 'resnet'."),
     ("name: x\ndata: {manifest: a}\nmodel: {backbone: 3}", "3:19", "model.backbone must be text. Got 3."),
     ("name: x\ndata: {manifest: a}\nmodel: {adapter: {dora: pef}}", "3:25", "Got 'pef'. Nearest: peft"),
-    ("name: x\ndata: {manifest: a}\nmodel: {activation: relu}", "3:21", "must be quick_gelu or gelu or nothing"),
+    ("name: x\ndata: {manifest: a}\nmodel: {activation: relu}", "3:21", "must be one of quick_gelu, gelu"),
+    (HEAD + "axes: {seeds.init: &a [1], seeds.split: *b}", "4:41", "an alias must name an anchor above it. Got *b."),
     ("%YAML 3.0\n---\nname: x", "1:1", "the file must be valid YAML"),
 ]
 
@@ -278,7 +314,7 @@ def test_aliases_cannot_blow_up() -> None:
 
 
 def test_an_alias_inside_its_own_anchor_is_told() -> None:
-    assert "an alias must name an anchor above it" in broken(f"{HEAD}axes: &a {{seeds: *a}}\n")["f.yaml:4:19"]
+    assert "an alias must name an anchor above it" in broken(f"{HEAD}axes: &a {{seeds: *a}}\n")["f.yaml:4:18"]
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
@@ -296,10 +332,11 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
             load_spec(f"{tmp_path}/{name}".rstrip("/"))
 
 
-JUNK = (
-    "[]|{}|null|true|no|-1|0|1e400|.nan|.inf|'x'|[1]|{a: 1}|999999999999999999999999999999|*a|&a x|!!int 3|\t|\x00|é|- -"
-    "|? :|1e-4|0x10|[[1]]|''|perturbation.start|<<|: |&b|*b|${HOME}|${X_Y_Z}|\ufeff|\u2028|#|>|%|@|`|\\|\""
-).split("|")
+JUNK = [
+    *("[]", "{}", "null", "true", "no", "-1", "0", "1e400", ".nan", ".inf", "'x'", "[1]", "{a: 1}", "9" * 30, "*a"),
+    *("&a x", "!!int 3", "\t", "\x00", "é", "- -", "? :", "1e-4", "0x10", "[[1]]", "''", "perturbation.start", "<<"),
+    *(": ", "&b", "*b", "${HOME}", "${X_Y_Z}", "\ufeff", "\u2028", "#", ">", "|", "%", "@", "`", "\\", '"'),
+]
 VALUE = re.compile(r"(?<=[:\[,] )[^,\n\]}{]+|(?<=\[)[^,\n\]}{]+")
 
 
@@ -334,18 +371,19 @@ def mutate(text: str, rng: random.Random) -> str:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_mutated_spec_is_valid_or_told(path: Path) -> None:
     rng = random.Random(path.stem)
-    text, outcomes = path.read_text("utf-8"), {True: 0, False: 0}
+    text, num_broken = path.read_text("utf-8"), 0
     for _ in range(60):
         mutant = mutate(text, rng)
         try:
             spec = parse_spec(mutant, "f.yaml")
         except SpecError as error:
-            assert error.problems, mutant
-            for problem in error.problems:
-                assert LOCATED.fullmatch(problem.where), (problem, mutant)
-                assert not PYDANTIC.search(str(problem)), (problem, mutant)
+            problems = error.problems
         else:
+            problems = ()
             assert expand(spec)
             assert expand(parse_spec(mutant, "f.yaml", stand_in=True))
-        outcomes["spec" in locals()] += 1
-    assert sum(outcomes.values()) == 60
+        num_broken += bool(problems)
+        for problem in problems:
+            assert LOCATED.fullmatch(problem.where), (problem, mutant)
+            assert not PYDANTIC.search(str(problem)), (problem, mutant)
+    assert num_broken > 20

@@ -1,0 +1,285 @@
+"""The Ray backend: one Tune experiment with one Tune trial per open trial. The only module that imports ray.
+
+The actor of a Tune trial pulls segments from an exchange, its own path first, any ready one rather than wait;
+the Tune trial ends when its own path is complete, whoever trained it. A Tune trial per segment would be wrong:
+finishing actors take pending trials and cancel the actors that are starting for them.
+"""
+
+import logging
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+for _name, _value in {
+    "RAY_AUTH_MODE": "disabled",  # else a local cluster switches token authentication on by itself
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own handler kills running steps
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # nothing is ever restored from Tune's own files
+}.items():
+    os.environ.setdefault(_name, _value)
+
+import ray  # noqa: E402
+from ray import tune  # noqa: E402
+
+from sweeper.errors import ClusterError, Problem, SweeperError  # noqa: E402
+from sweeper.execution.base import Job  # noqa: E402
+from sweeper.execution.devices import Device  # noqa: E402
+from sweeper.execution.exchange import Collected, Delivery, Exchange, Turn, all_epochs  # noqa: E402
+from sweeper.execution.worker import Worker  # noqa: E402
+from sweeper.store.objects import LocalStore  # noqa: E402
+from sweeper.training.loop import EpochDone, Event  # noqa: E402
+
+REPORT_EVERY_S = 1.0
+WAIT_S = 0.1  # a worker with nothing to do asks again after this
+COLLECT_EVERY_S = 0.3
+MAX_RESTARTS = 10  # of one Tune trial; a segment fails earlier, see `Exchange`
+_MIB = 2**20
+
+
+class RayBackend:
+    """Trains on a Ray cluster, by default one on this machine; see `Backend`."""
+
+    def run(self, job: Job) -> None:
+        """See `Backend.run`."""
+        with connected(job.address), _scratch() as scratch:
+            exchange = ray.remote(num_cpus=0)(Exchange).remote(job.dispatcher)
+            open_trials = [
+                trial.trial_id
+                for trial in job.dispatcher.trials.values()
+                if job.dispatcher.trial_status(trial.trial_id) == "open"
+            ]
+            labels = [f"{index:04d} {job.dispatcher.trials[trial].name}" for index, trial in enumerate(open_trials)]
+            trial_ids = dict(zip(labels, open_trials, strict=True))
+            collector = _Collector(job, exchange, trial_ids)
+            trainable = tune.with_parameters(
+                SegmentTrainable,
+                exchange=exchange,
+                trial_ids=trial_ids,
+                store=str(job.store),
+                cache=str(job.cache),
+            )
+            tuner = tune.Tuner(
+                tune.with_resources(trainable, {"cpu": job.cpu, **({"gpu": job.gpu} if job.gpu else {})}),
+                param_space={"trial": tune.grid_search(labels)},
+                tune_config=tune.TuneConfig(reuse_actors=True, trial_dirname_creator=_short_name),
+                run_config=tune.RunConfig(
+                    name=job.name,
+                    storage_path=str(scratch),
+                    verbose=0,
+                    stop=_StopWhenAsked(collector),
+                    callbacks=[collector],
+                    failure_config=tune.FailureConfig(max_failures=MAX_RESTARTS),
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                ),
+            )
+            grid = tuner.fit()
+            collector.collect()
+            if grid.errors and not job.dispatcher.is_done:
+                job.on_warning(f"workers failed: {str(grid.errors[0]).strip().splitlines()[-1]}")
+
+
+class SegmentTrainable(tune.Trainable):
+    """A worker that stands for one trial at a time and trains whatever is ready."""
+
+    def setup(
+        self, config: dict[str, Any], *, exchange: Any, trial_ids: dict[str, str], store: str, cache: str
+    ) -> None:
+        """Remembers where things are; data and network are loaded with the first segment."""
+        logging.getLogger().setLevel(logging.WARNING)
+        self._exchange, self._trial_ids = exchange, trial_ids
+        self._worker = Worker(LocalStore(Path(store)), Path(cache))
+        self._segment_id: str | None = None
+        self._events: Iterator[Event] = iter(())
+        self._shown: dict[str, Any] = {"epoch": 0, "val_loss": float("nan"), "rsa_behavioral": float("nan")}
+        self._enter(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Stands for another trial; what is loaded stays loaded."""
+        self._enter(new_config)
+        return True
+
+    def _enter(self, config: dict[str, Any]) -> None:
+        self._trial_id = self._trial_ids[config["trial"]]
+        self._segment_id = None
+        ray.get(self._exchange.lost.remote(self._trial_id))
+
+    def step(self) -> dict[str, Any]:
+        """Works for about a second and returns what Tune's table shows."""
+        deadline = time.monotonic() + REPORT_EVERY_S
+        try:
+            while True:
+                if self._segment_id is None:
+                    turn: Turn = ray.get(self._exchange.turn.remote(self._trial_id))
+                    if turn.done:
+                        return {**self._shown, "segment": "", "done": True}
+                    if turn.order is not None:
+                        self._segment_id, self._events = turn.order.segment_id, self._worker.train(turn.order)
+                if self._segment_id is not None:
+                    self._advance(deadline)
+                elif time.monotonic() < deadline:
+                    time.sleep(WAIT_S)
+                if time.monotonic() >= deadline:
+                    return {**self._shown, "segment": (self._segment_id or "waiting")[:8]}
+        except SweeperError as error:
+            ray.get(self._exchange.fail.remote(error))
+            return {**self._shown, "segment": "", "done": True}
+
+    def _advance(self, deadline: float) -> None:
+        """Trains until the deadline or the segment's end, and hands in the epochs."""
+        assert self._segment_id is not None
+        events: list[Event] = []
+        finished = True
+        for event in self._events:
+            events.append(event)
+            if isinstance(event, EpochDone):
+                self._show(event)
+            if time.monotonic() >= deadline:
+                finished = False
+                break
+        delivery = Delivery(segment_id=self._segment_id, events=tuple(events), finished=finished)
+        if not ray.get(self._exchange.deliver.remote(self._trial_id, delivery)):
+            self._segment_id = None
+
+    def _show(self, done: EpochDone) -> None:
+        self._shown["epoch"] = done.epoch
+        for record in done.records:
+            for name in ("val_loss", "rsa"):
+                if isinstance(value := record.values.get(name), float):
+                    self._shown["rsa_behavioral" if name == "rsa" else name] = value
+                    break
+
+
+class _Collector(tune.Callback):
+    """Fetches what workers handed in, in the driver's thread, while Tune runs."""
+
+    def __init__(self, job: Job, exchange: Any, trial_ids: dict[str, str]) -> None:
+        self._job, self._exchange, self._trial_ids = job, exchange, trial_ids
+        self._collected_at = 0.0
+        self._stopped = False
+        self.drained = False
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Collects now and then; passes on the user's wish to stop."""
+        if self._job.stop.is_set() and not self._stopped:
+            self._stopped = True
+            ray.get(self._exchange.stop.remote())
+        if time.monotonic() - self._collected_at >= COLLECT_EVERY_S:
+            self.collect()
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Puts the segment of a dead worker back at once."""
+        self._lost(trial)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Puts the segment of a worker that will not be started again back."""
+        self._lost(trial)
+
+    def _lost(self, trial: Any) -> None:
+        ray.get(self._exchange.lost.remote(self._trial_ids[trial.config["trial"]]))
+
+    def collect(self) -> None:
+        """Passes on everything that came in.
+
+        Raises:
+            SweeperError: a worker cannot get at data or weights.
+        """
+        self._collected_at = time.monotonic()
+        collected: Collected = ray.get(self._exchange.collect.remote())
+        self.drained = self._stopped and collected.idle
+        for delivery in collected.deliveries:
+            for event in delivery.events:
+                self._job.dispatcher.note(delivery.segment_id, event)
+            if delivery.finished and all_epochs(delivery.events):
+                self._job.dispatcher.finished(delivery.segment_id)
+            self._job.on_events(list(delivery.events))
+        if collected.error is not None:
+            raise collected.error
+
+
+class _StopWhenAsked(tune.Stopper):
+    """Ends the experiment once the user wants it and the workers have handed in the epochs in progress."""
+
+    def __init__(self, collector: "_Collector") -> None:
+        self._collector = collector
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._collector.drained
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Connects to a cluster, or starts one on this machine; leaves it as it was.
+
+    Raises:
+        ClusterError: the cluster cannot be reached, or the address is of a kind that would lose the ledger.
+    """
+    if address is not None and address.startswith("ray://"):
+        problem = Problem(
+            where="address",
+            rule="the driver runs inside the cluster",
+            got=address,
+            remedy="Run `sweeper run ... --address auto` on the head, or submit it there with `ray job submit`",
+        )
+        raise ClusterError(problem)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 256 * _MIB}
+    try:
+        ray.init(
+            address=address or "local",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **(local if address in (None, "local") else {}),
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        problem = Problem(
+            where="address",
+            rule="a Ray cluster answers there",
+            got=f"{address}: {str(error).splitlines()[0]}",
+            remedy="Start it with `ray up` or `ray start --head`, leave --address out for Ray on this machine, "
+            "or use --backend local",
+        )
+        raise ClusterError(problem) from error
+    for number, handler in handlers.items():  # ray.init puts its own handler in
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def cluster_device(address: str | None) -> Device:
+    """Returns what the trials of a cluster run on: GPUs where any node has one.
+
+    Raises:
+        ClusterError: the cluster cannot be reached.
+    """
+    with connected(address):
+        return Device(kind="cuda" if ray.cluster_resources().get("GPU", 0) > 0 else "cpu")
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """Gives Tune a folder for its own files, which nobody reads; it is removed."""
+    folder = Path(tempfile.mkdtemp(prefix="sweeper-tune-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _short_name(trial: Any) -> str:
+    return str(trial.trial_id)

@@ -1,0 +1,172 @@
+"""Results of a sweep from its store: what every reader (command line, notebook, report) starts from.
+
+Readers never write. The ledger answers where it can; what it lacks is read from the store's own objects.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweeper.errors import Problem, StoreError
+from sweeper.evaluation import TRAINING_ITEM, OutputKey
+from sweeper.records import Failure, Record
+from sweeper.reporting.summary import RSA
+from sweeper.reporting.tables import curve_columns, curve_rows, trial_rows
+from sweeper.reporting.view import SweepView, state_ids_of
+from sweeper.spec.document import parse_document
+from sweeper.spec.schema import SweepSpec
+from sweeper.spec.stand_in import STAND_IN_SUFFIX
+from sweeper.store.ledger import DamagedLedger, Ledger, group_by_state
+from sweeper.store.objects import LocalStore
+from sweeper.store.rows import read_outputs, read_records
+from sweeper.store.sweeps import Revision, latest_revision, sweep_names
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEDGER = "ledger.sqlite"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepResults:
+    """Holds the results of a sweep as DataFrames.
+
+    Attributes:
+        view: everything known of the sweep.
+        store: where its outputs lie.
+    """
+
+    view: SweepView
+    store: LocalStore
+
+    @property
+    def spec(self) -> SweepSpec:
+        """The spec of the newest revision."""
+        return self.view.revision.spec
+
+    @cached_property
+    def trials(self) -> "pd.DataFrame":
+        """One row per trial and baseline; columns as `sweeper results` has them."""
+        import pandas as pd
+
+        return pd.DataFrame(trial_rows(self.view))
+
+    @cached_property
+    def curves(self) -> "pd.DataFrame":
+        """One row per trial and epoch, from epoch 0 (the untrained model) on."""
+        import pandas as pd
+
+        return pd.DataFrame(curve_rows(self.view), columns=["trial_id", "epoch", *curve_columns(self.view)])
+
+    def outputs(self, trial_id: str, epoch: int, *, layer: str = "output") -> NDArray[np.float32] | None:
+        """Returns a trial's outputs [M, D] on its own held-out set at the end of an epoch, None if not measured.
+
+        Raises:
+            StoreError: the sweep has no such trial.
+        """
+        trial = self.view.trials.get(trial_id)
+        if trial is None:
+            remedy = f"Known: {', '.join(list(self.view.trials)[:5])}, ... (column trial_id)"
+            raise StoreError(Problem(where=self.spec.name, rule="has no such trial", got=trial_id, remedy=remedy))
+        if not 0 <= epoch < len(trial.lineage.state_ids):
+            return None
+        state_id = trial.lineage.state_ids[epoch]
+        keys = (OutputKey(set_id=set_id, layer=layer) for set_id in held_out_sets(self.view.revision))
+        found = (read_outputs(self.store, state_id, key) for key in keys)
+        return next((outputs for outputs in found if outputs is not None), None)
+
+
+def load_sweep(
+    spec_or_name: str | Path, store: str | Path = "sweeper-store", *, stand_in: bool = False
+) -> SweepResults:
+    """Opens the results of a sweep, without Ray and without writing.
+
+    Args:
+        spec_or_name: a spec file, or the name of a sweep.
+        store: folder of the store.
+        stand_in: the sweep that `--stand-in` made of the spec.
+
+    Raises:
+        SpecError: the spec file cannot be read.
+        StoreError: there is no store, or no such sweep in it.
+    """
+    opened = LocalStore(Path(store), create=False)
+    return SweepResults(view=open_view(opened, sweep_name(spec_or_name, stand_in=stand_in)), store=opened)
+
+
+def sweep_name(spec_or_name: str | Path, *, stand_in: bool = False) -> str:
+    """Returns the name of the sweep that a spec file or a name means."""
+    path = Path(spec_or_name)
+    name = str(spec_or_name)
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        root = parse_document(path.read_text(encoding="utf-8"), name).root
+        found = root.value.get("name") if root is not None and isinstance(root.value, dict) else None
+        name = found if isinstance(found, str) else path.stem
+    if stand_in and not name.endswith(STAND_IN_SUFFIX):
+        return name[: 100 - len(STAND_IN_SUFFIX)] + STAND_IN_SUFFIX
+    return name
+
+
+def open_view(store: LocalStore, sweep: str) -> SweepView:
+    """Returns a sweep as it stands.
+
+    Raises:
+        StoreError: the store has no such sweep; the message names those it has.
+    """
+    revision = latest_revision(store, sweep)
+    if revision is None:
+        known = ", ".join(sweep_names(store)) or "none yet"
+        problem = Problem(where=str(store.root), rule="holds no such sweep", got=sweep, remedy=f"Known: {known}")
+        raise StoreError(problem)
+    wanted = state_ids_of(revision.trials)
+    return SweepView(revision=revision, records=_records(store, revision, wanted), failures=_failures(store, wanted))
+
+
+def held_out_sets(revision: Revision) -> tuple[str, ...]:
+    """Returns the ids of the sets that the behavioural RSA is measured on; several where folds are swept."""
+    return tuple(dict.fromkeys(item["set"] for item in revision.items if item["column"] == RSA))
+
+
+def _failures(store: LocalStore, wanted: Iterable[str]) -> dict[str, Failure]:
+    failures: dict[str, Failure] = {}
+    for state_id in set(store.keys("failures")).intersection(wanted):
+        data = store.get("failures", state_id)
+        if data is not None:
+            failures[state_id] = Failure.from_json(data)
+    return failures
+
+
+def _records(store: LocalStore, revision: Revision, wanted: list[str]) -> dict[str, list[Record]]:
+    """Reads from the ledger, and from the store what the ledger lacks (absent, damaged, or behind)."""
+    records = _indexed(store.root / LEDGER, wanted)
+    columns = {item["item"]: item["column"] for item in revision.items}
+    everything = set(columns.values())
+    states = set(wanted)
+    for key in store.keys("records"):
+        state_id, _, later = key.partition(".")
+        if state_id not in states:
+            continue
+        items = {record.item for record in records.get(state_id, ())}
+        if everything <= {columns.get(item) for item in items} if later else TRAINING_ITEM in items:
+            continue
+        added = [record for record in read_records(store, key) if record.item not in items]
+        records.setdefault(state_id, []).extend(added)
+    return records
+
+
+def _indexed(path: Path, wanted: Iterable[str]) -> dict[str, list[Record]]:
+    try:
+        ledger = Ledger(path, read_only=True)
+    except (FileNotFoundError, DamagedLedger):
+        return {}
+    try:
+        return {state_id: list(found) for state_id, found in group_by_state(ledger.records(wanted)).items()}
+    except DamagedLedger:
+        return {}
+    finally:
+        ledger.close()

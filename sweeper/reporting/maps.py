@@ -1,0 +1,201 @@
+"""Heat maps over windows (rows: start, columns: length): recovery by all comparators, extremes against the baseline."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sweeper.metrics.recovery import COMPARATORS
+from sweeper.reporting.caption import Caption, caption, new_figure, titled
+from sweeper.reporting.grids import Cell, Grid, grids
+from sweeper.reporting.text import recovery_text
+from sweeper.reporting.view import SweepView
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Matrix = tuple[tuple[float | None, ...], ...]
+Texts = tuple[tuple[str | None, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Map:
+    """Holds one heat map: rows are starts, columns are lengths; None where there is no trial or no value.
+
+    Attributes:
+        title: what is shown.
+        values: [starts][lengths].
+        texts: what stands in the cells.
+        censored: cells without a recovery within the epochs seen.
+    """
+
+    title: str
+    values: Matrix
+    texts: Texts
+    censored: tuple[tuple[bool, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MapRow:
+    """Holds the maps of one grid, side by side."""
+
+    label: str
+    starts: tuple[int, ...]
+    lengths: tuple[int, ...]
+    maps: tuple[Map, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MapsInfo:
+    """Holds a figure of heat maps."""
+
+    caption: Caption
+    rows: tuple[MapRow, ...]
+
+
+def recovery_info(view: SweepView) -> MapsInfo | None:
+    """Returns the recovery of the loss by all comparators, start x length; None without such a grid."""
+    shown = view.revision.spec.recovery.comparator
+
+    def row(grid: Grid) -> tuple[Map, ...]:
+        return tuple(
+            _map(
+                grid, f"`{name}` (shown first)" if name == shown else f"`{name}`", f"recovery_loss_epochs_{name}", name
+            )
+            for name in COMPARATORS
+        )
+
+    return _maps(view, row)
+
+
+def deviation_info(view: SweepView) -> MapsInfo | None:
+    """Returns extremes against the baseline's (science.md 3.5), start x length; None without such a grid."""
+    columns = {
+        "max_rsa_deviation": "max RSA, minus max of the trimmed baseline (published)",
+        "max_rsa_deviation_same_epochs": "max RSA, minus baseline's max from the start on",
+        "min_val_loss_deviation": "min validation loss, minus the baseline's",
+    }
+    return _maps(view, lambda grid: tuple(_map(grid, title, column, None) for column, title in columns.items()))
+
+
+def draw_recovery(info: MapsInfo) -> "Figure":
+    """Draws the recovery maps with one colour scale for all comparators."""
+    from matplotlib.colors import Normalize
+
+    known = [
+        value for row in info.rows for each in row.maps for line in each.values for value in line if value is not None
+    ]
+    title = "Recovery of the validation loss, in epochs after the window, by three comparators"
+    note = (
+        f"back means within {100 * info.caption.tolerance:g} % of the comparator's baseline; "
+        "hatched NR: not within the epochs seen after the window (their number below)"
+    )
+    figure = _draw(info, Normalize(0, max(known, default=1)), "viridis", ["epochs after the window"])
+    return titled(figure, info.caption, title, note)
+
+
+def draw_deviation(info: MapsInfo) -> "Figure":
+    """Draws the deviations on diverging scales centred at 0: RSA on one, loss on its own."""
+    from matplotlib.colors import Normalize
+
+    def around_zero(which: slice) -> Normalize:
+        values = [
+            abs(v)
+            for row in info.rows
+            for each in row.maps[which]
+            for line in each.values
+            for v in line
+            if v is not None
+        ]
+        return Normalize(-max(values, default=0.0) or -1.0, max(values, default=0.0) or 1.0)
+
+    title = "Best values of a trial against its baseline"
+    note = (
+        f"RSA against {info.caption.reference}; maxima over epochs are chosen on the test stimuli, hence too high; "
+        "red: better than the baseline for RSA, worse for loss"
+    )
+    figure = _draw(info, [around_zero(slice(0, 2))] * 2 + [around_zero(slice(2, 3))], "RdBu_r", ["RSA", "RSA", "loss"])
+    return titled(figure, info.caption, title, note)
+
+
+def _maps(view: SweepView, maps_of: Any) -> MapsInfo | None:
+    rows = tuple(
+        MapRow(label=grid.label, starts=grid.starts, lengths=grid.lengths, maps=maps_of(grid))
+        for grid in grids(view)
+        if len(grid.cells) > 1
+        and len(grid.lengths) > 1
+        and any(cell.numbers["epochs_seen_after_window"] is not None for cell in grid.cells.values())
+    )
+    return MapsInfo(caption=caption(view), rows=rows) if rows else None
+
+
+def _map(grid: Grid, title: str, column: str, comparator: str | None) -> Map:
+    def text(cell: Cell) -> str | None:
+        if comparator is not None:
+            return recovery_text({**cell.numbers, "status": cell.status}, comparator).replace(" (>", "\n>").strip("()")
+        value = cell.numbers[column]
+        return "" if value is None else f"{value:+.3f}"
+
+    def censored(cell: Cell) -> bool:
+        return comparator is not None and cell.numbers[column] is None
+
+    return Map(
+        title=title,
+        values=grid.by_start(lambda cell: cell.numbers[column]),
+        texts=grid.by_start(text),
+        censored=tuple(tuple(bool(value) for value in row) for row in grid.by_start(censored)),
+    )
+
+
+def _draw(info: MapsInfo, norms: Any, colors: str, units: list[str]) -> "Figure":
+    """Draws a row of axes per grid and a column per map."""
+    width, heights = _size(info)
+    columns = len(info.rows[0].maps)
+    figure, axes = new_figure(width, sum(heights) + 1.1, len(info.rows), columns)
+    each_norm = norms if isinstance(norms, list) else [norms] * columns
+    for row, line in zip(info.rows, axes, strict=True):
+        for index, (each, place) in enumerate(zip(row.maps, line, strict=True)):
+            image = _heat_map(place, row, each, each_norm[index], colors)
+            place.set_title(each.title if not row.label else f"{each.title}\n{row.label}", fontsize=8.5)
+            if len(units) == columns or index == columns - 1:
+                shared = line if len(units) == 1 else place
+                figure.colorbar(image, ax=shared, shrink=0.9, pad=0.02).set_label(
+                    units[min(index, len(units) - 1)], fontsize=8
+                )
+    return figure
+
+
+def _size(info: MapsInfo) -> tuple[float, list[float]]:
+    widest = max(len(row.lengths) for row in info.rows)
+    return 3 * (1.1 + 0.5 * max(widest, 4)) + 0.8, [0.9 + 0.34 * max(len(row.starts), 3) for row in info.rows]
+
+
+def _heat_map(axes: "Axes", row: MapRow, each: Map, norm: Any, colors: str) -> Any:
+    import numpy as np
+
+    values = np.array([[np.nan if value is None else value for value in line] for line in each.values], dtype=float)
+    image = axes.imshow(np.ma.masked_invalid(values), aspect="auto", norm=norm, cmap=colors, interpolation="nearest")
+    for y, line in enumerate(each.texts):
+        for x, text in enumerate(line):
+            if each.censored[y][x]:
+                axes.add_patch(_hatched(x, y))
+            if text:
+                shade = "black" if each.censored[y][x] else _readable_on(image, values[y, x])
+                size = 6 if "\n" in text or len(text) > 4 else 8
+                axes.text(x, y, text, ha="center", va="center", fontsize=size, color=shade, linespacing=0.9)
+    axes.set_xticks(range(len(row.lengths)), [str(length) for length in row.lengths], fontsize=8)
+    axes.set_yticks(range(len(row.starts)), [str(start) for start in row.starts], fontsize=8)
+    axes.set_xlabel("length of the window (epochs)", fontsize=8)
+    axes.set_ylabel("start of the window (epoch)", fontsize=8)
+    axes.tick_params(length=0)
+    return image
+
+
+def _hatched(x: int, y: int) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor="#dddddd", edgecolor="#aaaaaa", hatch="////", linewidth=0)
+
+
+def _readable_on(image: Any, value: float) -> str:
+    red, green, blue, _ = image.cmap(image.norm(value))
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"

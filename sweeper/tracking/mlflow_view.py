@@ -1,0 +1,294 @@
+"""The sweep in MLflow. The only module that imports mlflow, and it does so when a server is first spoken to.
+
+A projection of the store: it can be made anew, or sent to another server, at any time.
+"""
+
+import getpass
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from filelock import FileLock
+
+from sweeper.errors import Problem, TrackingError
+from sweeper.reporting.view import SweepView
+from sweeper.tracking import labels
+from sweeper.tracking.points import Point
+from sweeper.tracking.projection import Projection, Run, RunGone
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_METRICS, _PARAMS, _TAGS = 800, 100, 100  # in a batch; MLflow takes 1,000 entities, of these 100 each
+_PAGE = 1000
+_LOCK_TIMEOUT_S = 600.0
+
+
+class MlflowTracker:
+    """Shows one sweep as an MLflow parent run with one child run per trial.
+
+    Every method raises `TrackingError` when the server cannot be used; any of them may then be called again.
+    """
+
+    def __init__(self, uri: str, experiment: str, *, store_id: str, lock_dir: Path, http_retries: int = 1) -> None:
+        """Remembers where to track; nothing is imported or opened before `start`.
+
+        Args:
+            uri: MLflow tracking URI.
+            experiment: name of the experiment, made if need be.
+            store_id: identity of the store, so that equal sweep names of two stores stay apart.
+            lock_dir: folder of lock files; processes that log the same sweep must share it.
+            http_retries: how often MLflow repeats a request, unless the user's environment says.
+        """
+        self._uri = uri
+        self._experiment = experiment
+        self._store_id = store_id
+        self._lock_dir = lock_dir
+        self._http_retries = http_retries
+        self._server: _Server | None = None
+        self._projection: Projection | None = None
+
+    def start(self, view: SweepView) -> None:
+        """See `Tracker.start`."""
+        with self._answering(view):
+            with self._lock(self._uri):  # two that open a fresh SQLite file at once break its migration
+                self._server = self._server or _connect(self._uri, self._experiment, self._lock_dir, self._http_retries)
+            projection = Projection(self._server, self._sweep_id(view))
+            with self._lock(self._uri, self._sweep_id(view)):
+                projection.start(view)
+            self._projection = projection
+
+    def push(self, view: SweepView, trial_ids: Iterable[str]) -> None:
+        """See `Tracker.push`."""
+        projection = self._started(view)
+        with self._answering(view), self._lock(self._uri, self._sweep_id(view)):
+            projection.push(view, trial_ids)
+
+    def finish(self, view: SweepView) -> None:
+        """See `Tracker.finish`."""
+        projection = self._started(view)
+        with self._answering(view), self._lock(self._uri, self._sweep_id(view)):
+            projection.finish(view)
+        if self._server is not None and self._server.artifact_error is not None:
+            raise _problem(self._uri, view, self._server.artifact_error, "the server's artifact store must take files")
+
+    def close(self) -> None:
+        """See `Tracker.close`."""
+        self._server = self._projection = None
+
+    def _started(self, view: SweepView) -> Projection:
+        if self._projection is None:
+            self.start(view)
+        assert self._projection is not None
+        return self._projection
+
+    def _sweep_id(self, view: SweepView) -> str:
+        return f"{view.revision.spec.name}@{self._store_id}"
+
+    def _lock(self, *what: str) -> FileLock:
+        self._lock_dir.mkdir(parents=True, exist_ok=True)
+        name = hashlib.sha256("\n".join(what).encode()).hexdigest()[:16]
+        return FileLock(self._lock_dir / f"mlflow-{name}.lock", timeout=_LOCK_TIMEOUT_S)
+
+    @contextmanager
+    def _answering(self, view: SweepView) -> Iterator[None]:
+        _prepare_environment(self._http_retries)
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            yield
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            raise _problem(self._uri, view, error, "the tracking server must answer") from error
+
+
+def sync(view: SweepView, uri: str, experiment: str, *, store_id: str, lock_dir: Path) -> None:
+    """Brings any MLflow server up to date with a sweep that is not running; again, it changes nothing.
+
+    Args:
+        view: what the store knows.
+        uri: MLflow tracking URI.
+        experiment: name of the experiment.
+        store_id: as in `MlflowTracker`.
+        lock_dir: as in `MlflowTracker`.
+
+    Raises:
+        TrackingError: the server cannot be reached, or refuses.
+    """
+    tracker = MlflowTracker(uri, experiment, store_id=store_id, lock_dir=lock_dir, http_retries=3)
+    tracker.start(view)
+    tracker.finish(view)
+    tracker.close()
+
+
+def experiment_name(view: SweepView) -> str:
+    """Returns the experiment of a sweep: the one that its spec names, else the spec's own name."""
+    return view.revision.spec.tracking.experiment or view.revision.spec.name
+
+
+def shown_uri(uri: str) -> str:
+    """Returns a tracking URI without the password that it may carry."""
+    parts = urlsplit(uri)
+    if parts.password is None:
+        return uri
+    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{parts.netloc.rpartition('@')[2]}"))
+
+
+class _Server:
+    """One experiment on one server. See `RunServer`."""
+
+    def __init__(self, client: "MlflowClient", experiment_id: str) -> None:
+        self._client = client
+        self._experiment_id = experiment_id
+        self._user = _user()
+        self.artifact_error: Exception | None = None
+
+    def find(self, sweep_id: str) -> list[Run]:
+        runs: list[Any] = []
+        token: str | None = None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment_id], f"tags.`{labels.SWEEP_ID}` = '{sweep_id}'", max_results=_PAGE, page_token=token
+            )
+            runs.extend(page)
+            token = page.token
+            if not token:
+                return [_run(run) for run in sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))]
+
+    def create(self, name: str, tags: Mapping[str, str], start_ms: int) -> Run:
+        tags = {**tags, labels.USER: self._user}
+        return _run(self._client.create_run(self._experiment_id, start_time=start_ms, tags=tags, run_name=name))
+
+    def write(
+        self, run: Run, *, points: Iterable[Point] = (), params: Mapping[str, str], tags: Mapping[str, str]
+    ) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        points = tuple(points)
+        metrics = (Metric(p.name, p.value, p.timestamp_ms, p.step) for p in points)
+        for some in _chunks((Param(name, value) for name, value in params.items()), _PARAMS):
+            self._log(run, params=some)
+        for some in _chunks(metrics, _METRICS):
+            self._log(run, metrics=some)
+        for some in _chunks((RunTag(name, value) for name, value in tags.items()), _TAGS):
+            self._log(run, tags=some)
+        run.params |= params
+        run.tags |= tags
+        run.latest |= {p.name: p.value for p in points}
+
+    def drop_tag(self, run: Run, name: str) -> None:
+        self._client.delete_tag(run.run_id, name)
+        del run.tags[name]
+
+    def set_status(self, run: Run, status: str, end_ms: int | None) -> None:
+        if end_ms is None:
+            self._client.update_run(run.run_id, status=status)
+        else:
+            self._client.set_terminated(run.run_id, status=status, end_time=end_ms)
+        run.status = status
+
+    def store_text(self, run: Run, name: str, text: str) -> None:
+        if self.artifact_error is not None:
+            return
+        try:
+            self._client.log_text(run.run_id, text, name)
+        except Exception as error:  # every kind of artifact store raises its own
+            self.artifact_error = error
+
+    def _log(self, run: Run, **batch: Any) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.log_batch(run.run_id, **batch)
+        except MlflowException as error:
+            if self._is_gone(run):
+                raise RunGone(run.run_id) from error
+            raise
+
+    def _is_gone(self, run: Run) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return bool(self._client.get_run(run.run_id).info.lifecycle_stage != "active")
+        except MlflowException as error:
+            return bool(error.error_code == "RESOURCE_DOES_NOT_EXIST")
+
+
+def _connect(uri: str, experiment: str, lock_dir: Path, http_retries: int) -> _Server:
+    _prepare_environment(http_retries)
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    client = mlflow.MlflowClient(tracking_uri=uri)
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        with suppress(MlflowException):  # somebody else was faster; if not, the next line says so
+            client.create_experiment(experiment, artifact_location=_artifact_location(uri, lock_dir))
+        found = client.get_experiment_by_name(experiment)
+    if found is None or found.lifecycle_stage != "active":
+        raise TrackingError(
+            Problem(
+                where=shown_uri(uri),
+                rule=f"experiment {experiment!r} must exist",
+                got="it was deleted" if found is not None else None,
+                remedy="Restore it in MLflow, or name another one in the spec: tracking.experiment",
+            )
+        )
+    return _Server(client, found.experiment_id)
+
+
+def _artifact_location(uri: str, lock_dir: Path) -> str | None:
+    """Returns where artifacts go when there is no server to decide: beside an SQLite file, not in ./mlruns."""
+    scheme = uri.partition(":")[0]
+    if scheme == "sqlite":
+        database = Path(uri.removeprefix("sqlite:///")).absolute()
+        return (database.parent / f"{database.stem}-artifacts").as_uri()
+    database_schemes = ("postgresql", "mysql", "mssql")
+    return (lock_dir.absolute() / "artifacts").as_uri() if scheme.split("+")[0] in database_schemes else None
+
+
+def _prepare_environment(http_retries: int) -> None:
+    """Makes MLflow silent, private and impatient, before it is imported; what the user set stays, but for telemetry."""
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ["DO_NOT_TRACK"] = "true"
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(http_retries))  # the first retry comes at once
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+
+
+def _problem(uri: str, view: SweepView, error: Exception, rule: str) -> TrackingError:
+    where, lines = shown_uri(uri), str(error).strip().splitlines()
+    remedy = f"When it does: sweeper sync {view.revision.spec.name} --tracking-uri {where}"
+    return TrackingError(
+        Problem(where=where, rule=rule, got=(lines or [type(error).__name__])[0].replace(uri, where), remedy=remedy)
+    )
+
+
+def _run(run: Any) -> Run:
+    return Run(
+        run_id=run.info.run_id,
+        status=run.info.status,
+        start_ms=run.info.start_time,
+        tags=dict(run.data.tags),
+        params=dict(run.data.params),
+        latest=dict(run.data.metrics),
+    )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container without a user database
+        return "unknown"
+
+
+def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk

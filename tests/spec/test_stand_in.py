@@ -1,0 +1,129 @@
+"""The stand-in: replaced data, backbone and learning rate; axes over them still make sense."""
+
+from typing import Any
+
+import pytest
+
+from sweeper.spec.axes import expand
+from sweeper.spec.load import parse_spec
+from sweeper.spec.schema import SweepSpec, TrialConfig
+from sweeper.spec.stand_in import STAND_IN_BATCH, STAND_IN_LR, stand_in
+
+HEAD = "name: x\ndata: {manifest: m.yaml}\nmodel: {backbone: ViT-L-14}\n"
+
+
+def load(body: str, head: str = HEAD) -> SweepSpec:
+    return parse_spec(head + body, "f.yaml", stand_in=True)
+
+
+def configs(body: str, head: str = HEAD) -> list[TrialConfig]:
+    return [trial.config for trial in expand(load(body, head))]
+
+
+def test_what_is_replaced_and_what_is_kept() -> None:
+    head = (
+        "name: grid\ndata: {manifest: m.yaml, relabel: none, split: published, folds: 5, fold: 1}\n"
+        "model: {backbone: b, pretrained: w.safetensors, activation: gelu, adapter: {rank: 8, init: reference}}\n"
+    )
+    spec = load("training: {optimizer: {lr: 1e-5, weight_decay: 0.1}, order: published}\nseeds: 3\n", head)
+    (trial,) = expand(spec)
+    config = trial.config
+    assert spec.name == "grid--stand-in"
+    assert spec.stand_in
+    assert (config.data.manifest, config.data.relabel, config.data.split) == ("builtin:selfmade", "none", "published")
+    assert (config.data.folds, config.data.fold) == (5, 1)
+    assert (config.model.backbone, config.model.pretrained, config.model.activation) == ("tiny-clip", "builtin", None)
+    assert (config.model.adapter.rank, config.model.adapter.init) == (8, "reference")
+    assert (config.training.optimizer.lr, config.training.batch_size) == (STAND_IN_LR, STAND_IN_BATCH)
+    assert (config.training.optimizer.weight_decay, config.training.order) == (0.1, "published")
+    assert config.seeds.init == 3
+
+
+def test_axes_over_what_is_replaced_are_dropped() -> None:
+    body = "axes: {model.backbone: [a, b], training.optimizer.lr: [1e-3, 1e-4], seeds: [1, 2]}\n"
+    assert [trial.swept for trial in expand(load(body))] == [(("seeds", 1),), (("seeds", 2),)]
+
+
+def test_a_spec_that_sweeps_nothing_else_becomes_one_trial() -> None:
+    assert len(configs("axes: {zip: {model.backbone: [a, b], model.pretrained: [openai, random]}}\n")) == 1
+    assert len(configs("axes: {data: [{manifest: a.yaml}, {manifest: b.yaml}]}\n")) == 1
+    assert len(configs("axes: [{data.manifest: [a, b]}, {model.backbone: [a, b]}]\n")) == 1
+
+
+def test_exclusions_of_dropped_axes_are_dropped() -> None:
+    body = "axes: {model.backbone: [a, b], seeds: [1, 2]}\nexclude: [{model.backbone: a, seeds: 1}, {seeds: 2}]\n"
+    assert [config.seeds.init for config in configs(body)] == [1]
+
+
+def test_whole_sections_in_axes_are_replaced_inside() -> None:
+    body = "axes: {training.optimizer: [{name: sgd, lr: 0.1}, {name: adam, lr: 0.3}]}\n"
+    assert [(c.training.optimizer.name, c.training.optimizer.lr) for c in configs(body)] == [
+        ("sgd", STAND_IN_LR),
+        ("adam", STAND_IN_LR),
+    ]
+
+
+def test_training_set_sizes_keep_their_order_and_stay_distinct() -> None:
+    sizes = [10, 25, 50, 75, 100, 200, 300, 1000, 1700]
+    scaled = [c.data.train_size or 0 for c in configs(f"axes: {{data.train_size: {sizes}}}\n")]
+    assert scaled == sorted(set(scaled))
+    assert (scaled[0], scaled[-1], len(scaled)) == (16, 480, len(sizes))
+
+
+def test_training_set_sizes_that_fit_are_kept() -> None:
+    assert [c.data.train_size for c in configs("axes: {data.train_size: [100, 480]}\n")] == [100, 480]
+
+
+def test_folds_leave_less_to_train_on() -> None:
+    head = "name: x\ndata: {manifest: m.yaml, folds: 5, fold: 0}\nmodel: {}\n"
+    assert [c.data.train_size for c in configs("axes: {data.train_size: [100, 1000]}\n", head)] == [38, 384]
+
+
+def test_layers_that_the_tiny_clip_does_not_have_are_clipped() -> None:
+    body = "axes: {model.adapter.vision_layers: [1, 5, 12, 24], model.adapter.text_layers: [1, 12]}\n"
+    found = [(c.model.adapter.vision_layers, c.model.adapter.text_layers) for c in configs(body)]
+    assert found == [(1, 1), (1, 2), (5, 1), (5, 2)]
+
+
+def test_epochs_are_capped_but_not_below_a_start() -> None:
+    assert configs("")[0].training.max_epochs == 160
+    assert configs("training: {max_epochs: 30}\n")[0].training.max_epochs == 30
+    late = "perturbation: {kind: freeze}\naxes: {perturbation.start: [3, 200]}\n"
+    assert [config.training.max_epochs for config in configs(late)] == [200, 200]
+
+
+def test_the_stopping_rule_is_kept() -> None:
+    stopping = configs("stopping: {rule: vp, patience: 20}\n")[0].stopping
+    assert (stopping.rule, stopping.patience) == ("vp", 20)
+
+
+def test_evaluation_and_resources_fit_any_machine() -> None:
+    spec = load(
+        "evaluation: {rsa: [triplets, targets, other], sets: [a.yaml], metric: cosine}\n"
+        "resources: {gpu: 1, cpu: 2, address: ray://x}\ntracking: {experiment: mine}\nnumerics: {device: cuda}\n"
+    )
+    assert spec.evaluation.rsa == ("behavioral48", "targets")
+    assert (spec.evaluation.sets, spec.evaluation.metric) == ((), "cosine")
+    assert (spec.resources.gpu, spec.resources.cpu, spec.resources.address) == ("auto", 2, None)
+    assert spec.tracking.experiment == "mine--stand-in"
+    assert spec.base["numerics"]["device"] == "auto"
+
+
+def test_long_names_stay_valid() -> None:
+    head = f"name: {'n' * 100}\ndata: {{manifest: m.yaml}}\nmodel: {{}}\n"
+    assert len(load("", head).name) == 100
+
+
+def test_batch_sizes_in_axes_are_scaled_as_the_published_one() -> None:
+    assert [c.training.batch_size for c in configs("axes: {training.batch_size: [2, 32, 64, 128]}\n")] == [2, 8, 16, 32]
+
+
+@pytest.mark.parametrize(
+    "axes", ["{seeds.init: [1]}", "[{seeds.init: [1]}, {zip: {seeds.init: [2], seeds.order: [3]}}]"]
+)
+def test_the_raw_spec_is_not_changed(axes: str) -> None:
+    raw: dict[str, Any] = {"name": "x", "data": {"manifest": "m"}, "model": {"backbone": "b"}, "training": {}}
+    before = repr(raw)
+    stand_in(raw)
+    assert repr(raw) == before
+    assert load(f"axes: {axes}\n").stand_in
