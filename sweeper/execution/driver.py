@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -117,7 +118,7 @@ class _Driver:
             evaluation=sweep.spec.evaluation,
             val_loss={state: val_loss_of(records) for state, records in self._records.items()},
             failures=self._failures,
-            has_state=lambda state: run.store.has("states", state),
+            has_state=partial(run.store.has, "states"),
         )
         self._trials_of_state = _trials_of_state(self._revision)
         self._trained = 0

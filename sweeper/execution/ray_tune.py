@@ -160,7 +160,14 @@ class SegmentTrainable(tune.Trainable):
                     break
 
 
-class _Collector(tune.Callback):
+class _StaysHere:
+    """Pickles as nothing: Tune writes its callbacks and stoppers into files from which nobody ever restores."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Collector(_StaysHere, tune.Callback):
     """Fetches what workers handed in, in the driver's thread, while Tune runs."""
 
     def __init__(self, job: Job, exchange: Any, trial_ids: dict[str, str]) -> None:
@@ -207,7 +214,7 @@ class _Collector(tune.Callback):
             raise collected.error
 
 
-class _StopWhenAsked(tune.Stopper):
+class _StopWhenAsked(_StaysHere, tune.Stopper):
     """Ends the experiment once the user wants it and the workers have handed in the epochs in progress."""
 
     def __init__(self, collector: "_Collector") -> None:

@@ -43,7 +43,7 @@ def caption(view: SweepView) -> Caption:
 
 
 def new_figure(
-    width: float, height: float, rows: int, columns: int, **options: bool
+    width: float, height: float, rows: int, columns: int, *, sharex: bool = False
 ) -> "tuple[Figure, list[list[Axes]]]":
     """Returns a figure of so many inches with a grid of axes, apart from any window or global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -51,7 +51,7 @@ def new_figure(
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False, **options).tolist()
+    return figure, figure.subplots(rows, columns, sharex=sharex, squeeze=False).tolist()
 
 
 def titled(figure: "Figure", caption: Caption, title: str, note: str = "") -> "Figure":

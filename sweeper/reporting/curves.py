@@ -1,6 +1,6 @@
 """Curves over epochs: loss and RSA with their windows, and loss against RSA (the S-curve)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Points = Mapping[int, float]
 """Epoch -> value."""
 PANELS_PER_PAGE = 5
+_MOST_SHADED = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,15 +113,10 @@ def draw_s_curve(info: SCurveInfo) -> "Figure":
         x, y = [line.val_loss[epoch] for epoch in epochs], [line.rsa[epoch] for epoch in epochs]
         place.plot(x, y, color=color, linewidth=1.2, marker=".", markersize=3, label=line.label)
         if len(info.lines) == 1:
-            for epoch in sorted({0, 1, 5, 10, 15, epochs[-1]} & set(epochs)):
-                place.plot(line.val_loss[epoch], line.rsa[epoch], "o", color=color, markersize=5)
-                place.annotate(
-                    str(epoch),
-                    (line.val_loss[epoch], line.rsa[epoch]),
-                    (4, -10),
-                    textcoords="offset points",
-                    fontsize=8,
-                )
+            for epoch in sorted({1, 5, 10, 15, epochs[-1]} & set(epochs)):
+                point = (line.val_loss[epoch], line.rsa[epoch])
+                place.plot(*point, "o", color=color, markersize=5)
+                place.annotate(str(epoch), point, (4, -10), textcoords="offset points", fontsize=8)
     place.invert_xaxis()
     place.set_xlabel("validation loss (axis inverted: training runs to the right)", fontsize=8)
     place.set_ylabel(f"RSA against {info.caption.reference}", fontsize=8)
@@ -189,7 +185,7 @@ def _line(view: SweepView, trial: Trial, *, label: str, order: float | None = No
         order=order,
         val_loss=seen_values(view.curve(trial.trial_id, LOSS), first=first),
         rsa=seen_values(view.curve(trial.trial_id, RSA), first=first),
-        window=window,  # type: ignore[arg-type]
+        window=window,
     )
 
 
@@ -204,7 +200,8 @@ def _all_lines(panel: CurvePanel) -> tuple[Line, ...]:
 def _draw_panel(figure: "Figure", panel: CurvePanel, left: "Axes", right: "Axes") -> None:
     for place in (left, right):
         plain_axes(place)
-        for window in dict.fromkeys(line.window for line in panel.lines if line.window is not None):
+        windows = dict.fromkeys(line.window for line in panel.lines if line.window is not None)
+        for window in windows if len(windows) <= _MOST_SHADED else ():
             alpha = max(0.03, 0.25 / len(panel.lines))
             place.axvspan(window[0] - 0.5, window[1] + 0.5, color="#888888", alpha=alpha, linewidth=0)
     if panel.baseline is not None:
@@ -215,29 +212,30 @@ def _draw_panel(figure: "Figure", panel: CurvePanel, left: "Axes", right: "Axes"
         right.plot(*_points(line.rsa), color=color, linewidth=0.9, label=line.label)
     if len(panel.lines) <= len(COLORS):
         title = f"{panel.legend} (epochs)" if panel.legend == "length" else panel.legend or None
-        right.legend(
-            fontsize=7, title=title, title_fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5)
-        )
-    elif all(line.order is not None for line in panel.lines):
-        figure.colorbar(_scale(panel.lines), ax=right, pad=0.01).set_label(panel.legend, fontsize=8)
+        legend = right.legend(fontsize=7, title=title, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        legend.get_title().set_fontsize(7)
+    elif orders := [line.order for line in panel.lines if line.order is not None]:
+        figure.colorbar(_scale(orders), ax=right, pad=0.01).set_label(f"{panel.legend} (epoch)", fontsize=8)
 
 
 def _colors(lines: tuple[Line, ...]) -> list[Any]:
-    """Returns a scale's colours for numbers, a palette's for few categories."""
+    """Returns a palette's colours for categories, a scale's for numbers: by rank where a legend names them."""
     if any(line.order is None for line in lines):
         return [COLORS[index % len(COLORS)] for index in range(len(lines))]
-    scale = _scale(lines)
-    return [scale.to_rgba(line.order) for line in lines]
+    orders = [line.order for line in lines if line.order is not None]
+    ranks: list[float] = [sorted(orders).index(order) for order in orders]
+    values = ranks if len(lines) <= len(COLORS) else orders
+    scale = _scale(values)
+    return [scale.to_rgba(value) for value in values]
 
 
-def _scale(lines: tuple[Line, ...]) -> Any:
+def _scale(values: Sequence[float]) -> Any:
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
 
-    orders = [line.order for line in lines if line.order is not None]
     darker = ListedColormap(colormaps["plasma"](range(225)))  # its last colours are too light on white
-    return ScalarMappable(Normalize(min(orders), max(max(orders), min(orders) + 1)), darker)
+    return ScalarMappable(Normalize(min(values), max(max(values), min(values) + 1)), darker)
 
 
 def _points(curve: Points) -> tuple[list[int], list[float]]:

@@ -60,7 +60,7 @@ def tolerance_info(view: SweepView) -> ToleranceInfo | None:
     done = [row for row in tolerance_rows(view) if view.status(row["trial_id"]) == "complete"]
     if not done:
         return None
-    counts = {
+    counts: dict[str, dict[float, int]] = {
         name: {
             tolerance: sum(
                 row["recovery_loss_epochs"] is None
@@ -100,16 +100,9 @@ def draw_tolerance(info: ToleranceInfo) -> "Figure":
     figure, axes = new_figure(6.5, 3.8, 1, 1)
     place = axes[0][0]
     for index, (name, counts) in enumerate(info.not_recovered.items()):
-        shown = " (shown first)" if name == info.caption.comparator else ""
-        percent = [100 * tolerance for tolerance in counts]
-        place.plot(
-            percent,
-            list(counts.values()),
-            color=COLORS[index],
-            marker=_MARKERS[index],
-            markersize=5,
-            label=name + shown,
-        )
+        label = f"{name} (shown first)" if name == info.caption.comparator else name
+        x, y = [100 * tolerance for tolerance in counts], list(counts.values())
+        place.plot(x, y, color=COLORS[index], marker=_MARKERS[index], markersize=5, label=label)
     place.axvline(100 * info.caption.tolerance, color="#888888", linestyle="--", linewidth=0.8)
     place.set_xlabel("tolerance (% of the comparator's baseline loss; dashed: the spec's)", fontsize=8)
     place.set_ylabel(f"not recovered, of {info.num_trials} trials", fontsize=8)

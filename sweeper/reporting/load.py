@@ -3,16 +3,16 @@
 Readers never write. The ledger answers where it can; what it lacks is read from the store's own objects.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeper.errors import Problem, StoreError
+from sweeper.errors import Problem, SpecError, StoreError
 from sweeper.evaluation import TRAINING_ITEM, OutputKey
 from sweeper.records import Failure, Record
 from sweeper.reporting.summary import RSA
@@ -52,27 +52,31 @@ class SweepResults:
     @cached_property
     def trials(self) -> "pd.DataFrame":
         """One row per trial and baseline; columns as `sweeper results` has them."""
-        import pandas as pd
-
-        return pd.DataFrame(trial_rows(self.view))
+        rows = trial_rows(self.view)
+        return _frame(rows, list(rows[0]) if rows else [])
 
     @cached_property
     def curves(self) -> "pd.DataFrame":
         """One row per trial and epoch, from epoch 0 (the untrained model) on."""
-        import pandas as pd
-
-        return pd.DataFrame(curve_rows(self.view), columns=["trial_id", "epoch", *curve_columns(self.view)])
+        return _frame(curve_rows(self.view), ["trial_id", "epoch", *curve_columns(self.view)])
 
     def outputs(self, trial_id: str, epoch: int, *, layer: str = "output") -> NDArray[np.float32] | None:
         """Returns a trial's outputs [M, D] on its own held-out set at the end of an epoch, None if not measured.
 
+        Args:
+            trial_id: its id, or the beginning of it.
+            epoch: 0 is the untrained model.
+            layer: `output`, or `embedding` where the spec asks for it.
+
         Raises:
             StoreError: the sweep has no such trial.
         """
-        trial = self.view.trials.get(trial_id)
-        if trial is None:
+        matching = [trial for known, trial in self.view.trials.items() if known.startswith(trial_id)]
+        if len(matching) != 1 or not trial_id:
             remedy = f"Known: {', '.join(list(self.view.trials)[:5])}, ... (column trial_id)"
-            raise StoreError(Problem(where=self.spec.name, rule="has no such trial", got=trial_id, remedy=remedy))
+            rule = "has several such trials" if matching else "has no such trial"
+            raise StoreError(Problem(where=self.spec.name, rule=rule, got=trial_id, remedy=remedy))
+        trial = matching[0]
         if not 0 <= epoch < len(trial.lineage.state_ids):
             return None
         state_id = trial.lineage.state_ids[epoch]
@@ -100,10 +104,15 @@ def load_sweep(
 
 
 def sweep_name(spec_or_name: str | Path, *, stand_in: bool = False) -> str:
-    """Returns the name of the sweep that a spec file or a name means."""
-    path = Path(spec_or_name)
-    name = str(spec_or_name)
-    if path.suffix in (".yaml", ".yml") and path.is_file():
+    """Returns the name of the sweep that a spec file or a name means.
+
+    Raises:
+        SpecError: there is no such file.
+    """
+    path, name = Path(spec_or_name), str(spec_or_name)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise SpecError(Problem(where=name, rule="the spec must exist"))
         root = parse_document(path.read_text(encoding="utf-8"), name).root
         found = root.value.get("name") if root is not None and isinstance(root.value, dict) else None
         name = found if isinstance(found, str) else path.stem
@@ -130,6 +139,18 @@ def open_view(store: LocalStore, sweep: str) -> SweepView:
 def held_out_sets(revision: Revision) -> tuple[str, ...]:
     """Returns the ids of the sets that the behavioural RSA is measured on; several where folds are swept."""
     return tuple(dict.fromkeys(item["set"] for item in revision.items if item["column"] == RSA))
+
+
+def _frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> "pd.DataFrame":
+    """Keeps whole numbers whole where some are absent, which pandas would make floats of."""
+    import pandas as pd
+
+    table = pd.DataFrame(rows, columns=list(columns))
+    for name in columns:
+        kinds = {type(row.get(name)) for row in rows}
+        if kinds == {int, type(None)}:
+            table[name] = pd.array([row.get(name) for row in rows], dtype="Int64")
+    return table
 
 
 def _failures(store: LocalStore, wanted: Iterable[str]) -> dict[str, Failure]:

@@ -1,7 +1,7 @@
 """Heat maps over windows (rows: start, columns: length): recovery by all comparators, extremes against the baseline."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweeper.metrics.recovery import COMPARATORS
 from sweeper.reporting.caption import Caption, caption, new_figure, titled
@@ -58,9 +58,7 @@ def recovery_info(view: SweepView) -> MapsInfo | None:
 
     def row(grid: Grid) -> tuple[Map, ...]:
         return tuple(
-            _map(
-                grid, f"`{name}` (shown first)" if name == shown else f"`{name}`", f"recovery_loss_epochs_{name}", name
-            )
+            _map(grid, f"{name} (shown first)" if name == shown else name, f"recovery_loss_epochs_{name}", name)
             for name in COMPARATORS
         )
 
@@ -81,39 +79,22 @@ def draw_recovery(info: MapsInfo) -> "Figure":
     """Draws the recovery maps with one colour scale for all comparators."""
     from matplotlib.colors import Normalize
 
-    known = [
-        value for row in info.rows for each in row.maps for line in each.values for value in line if value is not None
-    ]
+    scale = Normalize(0, max(_values(info, slice(None)), default=1))
+    figure = _draw(info, [Look(scale, "viridis", None), Look(scale, "viridis", None), Look(scale, "viridis", "epochs")])
     title = "Recovery of the validation loss, in epochs after the window, by three comparators"
     note = (
-        f"back means within {100 * info.caption.tolerance:g} % of the comparator's baseline; "
-        "hatched NR: not within the epochs seen after the window (their number below)"
+        f"back: within {100 * info.caption.tolerance:g} % of the comparator's baseline; "
+        "NR: not within so many epochs seen after the window"
     )
-    figure = _draw(info, Normalize(0, max(known, default=1)), "viridis", ["epochs after the window"])
     return titled(figure, info.caption, title, note)
 
 
 def draw_deviation(info: MapsInfo) -> "Figure":
-    """Draws the deviations on diverging scales centred at 0: RSA on one, loss on its own."""
-    from matplotlib.colors import Normalize
-
-    def around_zero(which: slice) -> Normalize:
-        values = [
-            abs(v)
-            for row in info.rows
-            for each in row.maps[which]
-            for line in each.values
-            for v in line
-            if v is not None
-        ]
-        return Normalize(-max(values, default=0.0) or -1.0, max(values, default=0.0) or 1.0)
-
-    title = "Best values of a trial against its baseline"
-    note = (
-        f"RSA against {info.caption.reference}; maxima over epochs are chosen on the test stimuli, hence too high; "
-        "red: better than the baseline for RSA, worse for loss"
-    )
-    figure = _draw(info, [around_zero(slice(0, 2))] * 2 + [around_zero(slice(2, 3))], "RdBu_r", ["RSA", "RSA", "loss"])
+    """Draws the deviations on diverging scales centred at 0: RSA on one, loss on its own; blue is better."""
+    rsa, loss = _around_zero(_values(info, slice(0, 2))), _around_zero(_values(info, slice(2, 3)))
+    figure = _draw(info, [Look(rsa, "RdBu", None), Look(rsa, "RdBu", "RSA"), Look(loss, "RdBu_r", "loss")])
+    title = "Best values of each trial against its baseline (blue: better, red: worse)"
+    note = f"RSA against {info.caption.reference}; maxima over epochs are chosen on the test stimuli, hence too high"
     return titled(figure, info.caption, title, note)
 
 
@@ -133,7 +114,7 @@ def _map(grid: Grid, title: str, column: str, comparator: str | None) -> Map:
         if comparator is not None:
             return recovery_text({**cell.numbers, "status": cell.status}, comparator).replace(" (>", "\n>").strip("()")
         value = cell.numbers[column]
-        return "" if value is None else f"{value:+.3f}"
+        return "" if value is None else f"{value:+z.3f}"
 
     def censored(cell: Cell) -> bool:
         return comparator is not None and cell.numbers[column] is None
@@ -146,27 +127,41 @@ def _map(grid: Grid, title: str, column: str, comparator: str | None) -> Map:
     )
 
 
-def _draw(info: MapsInfo, norms: Any, colors: str, units: list[str]) -> "Figure":
+class Look(NamedTuple):
+    """How one column of maps is coloured; a colour bar is drawn where it has a unit."""
+
+    scale: Any
+    colors: str
+    unit: str | None
+
+
+def _values(info: MapsInfo, which: slice) -> list[float]:
+    maps = (each for row in info.rows for each in row.maps[which])
+    return [value for each in maps for line in each.values for value in line if value is not None]
+
+
+def _around_zero(values: list[float]) -> Any:
+    from matplotlib.colors import Normalize
+
+    largest = max((abs(value) for value in values), default=0.0) or 1.0
+    return Normalize(-largest, largest)
+
+
+def _draw(info: MapsInfo, looks: list[Look]) -> "Figure":
     """Draws a row of axes per grid and a column per map."""
-    width, heights = _size(info)
-    columns = len(info.rows[0].maps)
-    figure, axes = new_figure(width, sum(heights) + 1.1, len(info.rows), columns)
-    each_norm = norms if isinstance(norms, list) else [norms] * columns
-    for row, line in zip(info.rows, axes, strict=True):
-        for index, (each, place) in enumerate(zip(row.maps, line, strict=True)):
-            image = _heat_map(place, row, each, each_norm[index], colors)
-            place.set_title(each.title if not row.label else f"{each.title}\n{row.label}", fontsize=8.5)
-            if len(units) == columns or index == columns - 1:
-                shared = line if len(units) == 1 else place
-                figure.colorbar(image, ax=shared, shrink=0.9, pad=0.02).set_label(
-                    units[min(index, len(units) - 1)], fontsize=8
-                )
-    return figure
-
-
-def _size(info: MapsInfo) -> tuple[float, list[float]]:
     widest = max(len(row.lengths) for row in info.rows)
-    return 3 * (1.1 + 0.5 * max(widest, 4)) + 0.8, [0.9 + 0.34 * max(len(row.starts), 3) for row in info.rows]
+    width = len(looks) * (1.2 + 0.5 * max(widest, 4)) + 0.6
+    height = sum(0.9 + 0.34 * max(len(row.starts), 3) for row in info.rows) + 0.9
+    figure, axes = new_figure(width, height, len(info.rows), len(looks))
+    for row, line in zip(info.rows, axes, strict=True):
+        for each, place, look in zip(row.maps, line, looks, strict=True):
+            image = _heat_map(place, row, each, look.scale, look.colors)
+            place.set_title("\n".join(part for part in (row.label, each.title) if part), fontsize=8.5)
+            if look.unit is not None:
+                bar = figure.colorbar(image, ax=place, pad=0.02)
+                bar.set_label(look.unit, fontsize=8)
+                bar.ax.tick_params(labelsize=7)
+    return figure
 
 
 def _heat_map(axes: "Axes", row: MapRow, each: Map, norm: Any, colors: str) -> Any:
@@ -181,7 +176,9 @@ def _heat_map(axes: "Axes", row: MapRow, each: Map, norm: Any, colors: str) -> A
             if text:
                 shade = "black" if each.censored[y][x] else _readable_on(image, values[y, x])
                 size = 6 if "\n" in text or len(text) > 4 else 8
-                axes.text(x, y, text, ha="center", va="center", fontsize=size, color=shade, linespacing=0.9)
+                written = axes.text(x, y, text, ha="center", va="center", fontsize=size, color=shade, linespacing=0.9)
+                if each.censored[y][x]:
+                    written.set_bbox({"facecolor": "#eeeeee", "edgecolor": "none", "pad": 0.6})
     axes.set_xticks(range(len(row.lengths)), [str(length) for length in row.lengths], fontsize=8)
     axes.set_yticks(range(len(row.starts)), [str(start) for start in row.starts], fontsize=8)
     axes.set_xlabel("length of the window (epochs)", fontsize=8)

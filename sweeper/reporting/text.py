@@ -49,25 +49,32 @@ def render(view: SweepView, *, width: int | None = None, color: bool = False) ->
     console = Console(
         file=file, width=width or _UNLIMITED, force_terminal=color, color_system="standard" if color else None
     )
-    parts = [Text(header(view)), _table(view, console), *_matrices(view), *_failures(view)]
+    parts = [Text(header(view)), _table(view, console), *_matrices(view)]
+    failures = failures_text(view)
+    if failures:
+        parts.append(Text(f"\nFailed:\n{failures}"))
     console.print(Group(*parts), soft_wrap=False)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 
 def header(view: SweepView) -> str:
     """Returns the lines that say what the table shows: sweep, stand-in, reference, comparator, how it stands."""
+    lines = first_lines(view)
+    lines.append(f"RSA against {view.references.get(RSA, 'nothing')}, taken at the best validation loss")
+    if any(trial.config.perturbation for trial in view.trials.values()):
+        lines.extend(_about_windows(view))
+    return "\n".join(lines) + "\n"
+
+
+def first_lines(view: SweepView) -> list[str]:
+    """Returns name and counts of a sweep, and the stand-in's mark."""
     spec = view.revision.spec
     roles = [trial.role for trial in view.trials.values()]
     counts = {role: roles.count(role) for role in ("trial", "control", "baseline") if role in roles}
     kinds = ", ".join(f"{number} {role}{'s' * (number != 1)}" for role, number in counts.items())
     standing = ", ".join(f"{number} {status}" for status, number in view.counts().items())
-    lines = [f"{spec.name} (revision {view.revision.number}): {kinds}; {standing}"]
-    if spec.stand_in:
-        lines.append(STAND_IN)
-    lines.append(f"RSA against {view.references.get(RSA, 'nothing')}, taken at the best validation loss")
-    if any(trial.config.perturbation for trial in view.trials.values()):
-        lines.extend(_about_windows(view))
-    return "\n".join(lines) + "\n"
+    first = f"{spec.name} (revision {view.revision.number}): {kinds}; {standing}"
+    return [first, STAND_IN] if spec.stand_in else [first]
 
 
 def recovery_text(row: Mapping[str, Any], comparator: str, what: str = "loss") -> str:
@@ -79,6 +86,16 @@ def recovery_text(row: Mapping[str, Any], comparator: str, what: str = "loss") -
     if value is not None:
         return str(value)
     return f"(> {seen})" if row.get("status") == "open" else f"NR (> {seen})"
+
+
+def failures_text(view: SweepView) -> str:
+    """Returns a line per reason of failure, with the trials that it ended; empty where none failed."""
+    reasons: dict[str, list[str]] = {}
+    for trial_id, trial in view.trials.items():
+        reason = view.failure(trial_id)
+        if reason is not None:
+            reasons.setdefault(reason, []).append(f"{trial.name} [{trial_id[:8]}]")
+    return "\n".join(f"  {reason}: {_listed(names)}" for reason, names in reasons.items())
 
 
 def _about_windows(view: SweepView) -> list[str]:
@@ -93,7 +110,8 @@ def _about_windows(view: SweepView) -> list[str]:
     ]
 
 
-def _columns(view: SweepView, rows: Sequence[Mapping[str, Any]]) -> list[Column]:
+def columns_of(view: SweepView, rows: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """Returns the columns for people, fitting the sweep: its swept fields, and what windows add."""
     names = swept_fields(view)
     columns = [Column(title=title, cell=_swept(name)) for name, title in zip(names, _titles(names), strict=True)]
     columns += [
@@ -119,7 +137,7 @@ def _columns(view: SweepView, rows: Sequence[Mapping[str, Any]]) -> list[Column]
 
 def _table(view: SweepView, console: Console) -> RenderableType:
     rows = trial_rows(view)
-    columns = _columns(view, rows)
+    columns = columns_of(view, rows)
     table = _filled(columns, rows)
     while Measurement.get(console, console.options.update(width=_UNLIMITED), table).minimum > console.width:
         least = min(columns, key=lambda column: column.keep)
@@ -177,16 +195,6 @@ def _cell_text(grid: Grid, start: int, length: int, comparator: str) -> str:
         return ""
     text = recovery_text({**cell.numbers, "status": cell.status}, comparator)
     return text.partition(" ")[0].replace("(>", "..")
-
-
-def _failures(view: SweepView) -> list[RenderableType]:
-    reasons: dict[str, list[str]] = {}
-    for trial_id, trial in view.trials.items():
-        reason = view.failure(trial_id)
-        if reason is not None:
-            reasons.setdefault(reason, []).append(f"{trial.name} [{trial_id[:8]}]")
-    lines = [f"  {reason}: {_listed(names)}" for reason, names in reasons.items()]
-    return [Text("\n".join(["\nFailed:", *lines]))] if lines else []
 
 
 def _listed(names: Sequence[str], most: int = 4) -> str:

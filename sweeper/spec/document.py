@@ -24,21 +24,15 @@ from ruamel.yaml.events import (
 from ruamel.yaml.reader import ReaderError
 
 from sweeper.errors import Problem, SpecError
+from sweeper.spec.scalars import resolve
 
 Path = tuple[str | int, ...]
 
 MAX_DEPTH = 30
 MAX_NODES = 200_000  # aliases of aliases multiply: a few lines can name billions of values
 
-_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_SPECIAL = re.compile(r"([-+]?)\.(inf|Inf|INF|nan|NaN|NAN)")
-_WORDS = {"": None, "~": None} | {
-    form: value
-    for word, value in (("null", None), ("true", True), ("false", False))
-    for form in (word, word.capitalize(), word.upper())
-}
-_MAX_DIGITS = 400  # longer numbers stay text: no field takes them, and Python refuses to read them
+_UNUSABLE = re.compile("[\x00\ud800-\udfff]")
+_MAX_MESSAGE = 600  # characters of one part of a message
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,8 +102,19 @@ def parse_document(text: str, name: str) -> Document:
     return Document(name=name, root=root, problems=tuple(reader.problems))
 
 
+def located(where: str, rule: str, got: str | None = None, remedy: str | None = None) -> Problem:
+    """Returns a problem whose texts are one printable line each, whatever keys and values they quote."""
+    got, remedy = (None if text is None else _line(text) for text in (got, remedy))
+    return Problem(where=where, rule=_line(rule), got=got, remedy=remedy)
+
+
+def _line(text: str) -> str:
+    text = text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]}..."
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 def _problem(name: str, place: Place, rule: str, got: str | None = None, remedy: str | None = None) -> Problem:
-    return Problem(where=f"{name}:{place.line}:{place.column}", rule=rule, got=got, remedy=remedy)
+    return located(f"{name}:{place.line}:{place.column}", rule, got, remedy)
 
 
 def _syntax(error: MarkedYAMLError, name: str) -> Problem:
@@ -161,12 +166,22 @@ class _Reader:
         elif isinstance(event, MappingStartEvent):
             node = self._mapping(event, events, depth)
         else:
-            node = Node(value=_scalar(event), place=_place(event), parts={}, keys={})
+            node = self._leaf(event)
         if node.size > MAX_NODES:
             raise SpecError(_problem(self.name, node.place, f"aliases must not make more than {MAX_NODES} values"))
         if event.anchor is not None:
             self._anchors[event.anchor] = node
         return node
+
+    def _leaf(self, event: ScalarEvent) -> Node:
+        if unusable := _UNUSABLE.search(str(event.value)):
+            self._tell(event, "text must be such that it can be written to a file", f"the character {unusable[0]!a}")
+        return Node(
+            value=resolve(str(event.value), is_plain=event.style is None and event.tag is None),
+            place=_place(event),
+            parts={},
+            keys={},
+        )
 
     def _alias(self, event: AliasEvent) -> Node:
         if event.anchor in self._anchors:
@@ -227,19 +242,3 @@ class _Reader:
 
 def _place(event: Event) -> Place:
     return Place(line=event.start_mark.line + 1, column=event.start_mark.column + 1)
-
-
-def _scalar(event: ScalarEvent) -> Any:
-    """Resolves a scalar by the core schema of YAML 1.2: `1e-4` is a number, `no` is text."""
-    text = str(event.value)
-    if event.style is not None or event.tag is not None or len(text) > _MAX_DIGITS:
-        return text
-    if text in _WORDS:
-        return _WORDS[text]
-    if _INT.fullmatch(text):
-        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
-    if _FLOAT.fullmatch(text):
-        return float(text)
-    if special := _SPECIAL.fullmatch(text):
-        return float(special[1] + special[2].lower())
-    return text

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from sweeper.errors import Problem, SpecError
 from sweeper.spec.document import Document, parse_document
-from sweeper.spec.fields import FILE_KEYS, SECTIONS, suggest
+from sweeper.spec.fields import FILE_KEYS, SECTIONS, dotted_names, suggest
 from sweeper.spec.messages import findings, shown
 from sweeper.spec.report import Report
 from sweeper.spec.rewrite import absolute_paths
@@ -68,7 +68,9 @@ def parse_spec(
 def _check(raw: Mapping[str, Any], report: Report) -> tuple[TrialConfig, ...]:
     for key in raw:
         if key not in FILE_KEYS:
-            report.tell((key,), f"{key} is not a known key", remedy=suggest(key, FILE_KEYS), key=True)
+            nested = f"Nest it in its section, or sweep it under axes. Known keys: {', '.join(FILE_KEYS)}"
+            remedy = nested if key in dotted_names() else suggest(key, FILE_KEYS)
+            report.tell((key,), f"{key} is not a known key", remedy=remedy, key=True)
     try:
         SweepSpec.model_validate(_without_trials(raw))
     except ValidationError as error:

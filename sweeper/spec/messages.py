@@ -25,6 +25,7 @@ _TYPES = {
     "model_attributes_type": "a mapping",
     "model_type": "a mapping",
     "string_type": "text",
+    "string_unicode": "text",
     "tuple_type": "a list",
 }
 _BOUNDS = {
@@ -149,10 +150,11 @@ def _finding(item: Any, raw: Any, root: type[SpecModel]) -> Finding:
     if kind == "missing":
         return _value(path, "a list of 2 numbers", value)
     if kind in _TYPES:
-        return _value(path, _TYPES[kind], value)
+        return _value(path, "a whole number or a mapping" if path == ("seeds",) else _TYPES[kind], value)
     if kind in _BOUNDS:
         return _value(path, _BOUNDS[kind].format(**{k: _bound(v) for k, v in context.items()}), value)
-    return Finding(path=path, rule=f"{dotted(path)}: {item['msg'].removeprefix('Value error, ')}", got=shown(value))
+    words = str(item["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    return Finding(path=path, rule=f"{dotted(path)}: {words}", got=shown(value))
 
 
 def _bound(value: Any) -> str:

@@ -1,7 +1,7 @@
 """The problems of one file: each once, at its place, in the order of the file."""
 
 from sweeper.errors import Problem
-from sweeper.spec.document import Document, Path
+from sweeper.spec.document import Document, Path, located
 from sweeper.spec.messages import Finding
 
 
@@ -20,7 +20,7 @@ class Report:
     def tell(self, path: Path, rule: str, got: str | None = None, remedy: str | None = None, key: bool = False) -> None:
         """Adds a problem at a path of the file, or at the last key of that path."""
         where = self._document.where(path, key=key)
-        self._problems.setdefault((where, rule), Problem(where=where, rule=rule, got=got, remedy=remedy))
+        self._problems.setdefault((where, rule), located(where, rule, got, remedy))
 
     def tell_finding(self, finding: Finding, path: Path) -> None:
         """Adds a finding at a path of the file; an unknown key is pointed at itself."""

@@ -59,18 +59,33 @@ def stand_in(raw: Mapping[str, Any], *, pool_size: int = STAND_IN_POOL, last_sta
             return "auto"
         return value
 
-    changed = _without_dropped_axes(rewrite(raw, change))
+    changed = rewrite(raw, change)
+    defaults = {"training.batch_size": STAND_IN_BATCH, "training.max_epochs": max_epochs}
+    for section in ("data", "model", "training"):
+        changed[section] = _completed(section, changed.get(section) or {}, defaults)
+    changed = _without_dropped_axes(changed, defaults)
     changed["name"] = raw["name"][: 100 - len(STAND_IN_SUFFIX)] + STAND_IN_SUFFIX
-    _set(changed, "data", manifest=STAND_IN_MANIFEST)
-    _set(changed, "model", backbone=STAND_IN_BACKBONE, pretrained=STAND_IN_PRETRAINED, activation=None)
-    _set(changed, "training", batch_size=STAND_IN_BATCH)
-    changed["training"].setdefault("max_epochs", max_epochs)
-    changed["training"]["optimizer"] = {**changed["training"].get("optimizer", {}), "lr": STAND_IN_LR}
     return _elsewhere(changed)
 
 
-def _set(changed: dict[str, Any], section: str, **fields: Any) -> None:
-    changed[section] = {**(changed.get(section) or {}), **fields}
+def _completed(name: str, value: Any, defaults: Mapping[str, Any]) -> Any:
+    """Returns a section, or part of one, in which what is replaced is set, and what is left out has our defaults."""
+    if not isinstance(value, Mapping):
+        return value
+    fields = {leaf: (constant, True) for leaf, constant in _REPLACED.items()}
+    fields |= {leaf: (default, False) for leaf, default in defaults.items()}
+    changed = dict(value)
+    for leaf, (constant, force) in fields.items():
+        if not leaf.startswith(f"{name}."):
+            continue
+        *parents, last = leaf.removeprefix(f"{name}.").split(".")
+        node = changed
+        for parent in parents:
+            node[parent] = dict(node.get(parent) or {})
+            node = node[parent]
+        if force or last not in node:
+            node[last] = constant
+    return changed
 
 
 def _elsewhere(changed: dict[str, Any]) -> dict[str, Any]:
@@ -83,7 +98,8 @@ def _elsewhere(changed: dict[str, Any]) -> dict[str, Any]:
         kept = {key: value for key, value in changed["resources"].items() if key != "address"}
         changed["resources"] = {**kept, "gpu": "auto"}
     if changed.get("tracking", {}).get("experiment"):
-        _set(changed, "tracking", experiment=changed["tracking"]["experiment"] + STAND_IN_SUFFIX)
+        experiment = changed["tracking"]["experiment"] + STAND_IN_SUFFIX
+        changed["tracking"] = {**changed["tracking"], "experiment": experiment}
     return changed
 
 
@@ -93,8 +109,10 @@ def _train_sizes(raw: Mapping[str, Any], pool_size: int) -> dict[int, int]:
     folds: set[int] = set()
 
     def collect(name: str, value: Any, path: Path) -> Any:
-        if isinstance(value, int):
-            (found if name == "data.train_size" else folds if name == "data.folds" else set[int]()).add(value)
+        if name == "data.train_size" and value is not None:
+            found.add(value)
+        if name == "data.folds" and value is not None:
+            folds.add(value)
         return value
 
     rewrite(raw, collect)
@@ -107,9 +125,9 @@ def _train_sizes(raw: Mapping[str, Any], pool_size: int) -> dict[int, int]:
     return sizes
 
 
-def _without_dropped_axes(raw: dict[str, Any]) -> dict[str, Any]:
+def _without_dropped_axes(raw: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     axes = raw.pop("axes", {})
-    blocks = [_kept_block(block) for block in (axes if isinstance(axes, list) else [axes])]
+    blocks = [_kept_block(block, defaults) for block in (axes if isinstance(axes, list) else [axes])]
     names = {name for block in blocks for name in _names(block)}
     if names:
         raw["axes"] = blocks
@@ -117,15 +135,19 @@ def _without_dropped_axes(raw: dict[str, Any]) -> dict[str, Any]:
     return {**raw, "exclude": exclude}
 
 
-def _kept_block(block: Mapping[str, Any]) -> dict[str, Any]:
+def _kept_block(block: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     product = block.get("product", {name: values for name, values in block.items() if name != "zip"})
     groups = block.get("zip", [])
-    zipped = [_kept(group) for group in (groups if isinstance(groups, list) else [groups])]
-    return {"product": _kept(product), "zip": [group for group in zipped if group]}
+    zipped = [_kept(group, defaults) for group in (groups if isinstance(groups, list) else [groups])]
+    return {"product": _kept(product, defaults), "zip": [group for group in zipped if group]}
 
 
-def _kept(axes: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: values for name, values in axes.items() if without_index(name) not in _REPLACED}
+def _kept(axes: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: [_completed(without_index(name), value, defaults) for value in values]
+        for name, values in axes.items()
+        if without_index(name) not in _REPLACED
+    }
 
 
 def _names(block: Mapping[str, Any]) -> Iterator[str]:

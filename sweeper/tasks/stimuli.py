@@ -127,7 +127,7 @@ class CachedPrefix:
     def _call(self, parameters: Parameters, verb: str, *args: Any) -> Tensor:
         own = {f"model.{name}": tensor for name, tensor in parameters.items()}
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._numerics.precision == "bf16"):
-            result: Tensor = functional_call(self._calls, own, (verb, *args))
+            result: Tensor = functional_call(self._calls, own, (verb, *args), tie_weights=False)
         return result
 
     def _stored(self, tensor: Tensor) -> NDArray[Any]:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sweeper.errors import SweeperError
@@ -95,8 +96,9 @@ class BackgroundTracker:
             if task.is_last:
                 break
             self._pause(began + min(self._interval_s * 2**failures, _MAX_PAUSE_S))
+        with suppress(Exception):
+            self._tracker.close()
         self._ended.set()
-        self._tracker.close()
 
     def _next_task(self, started: bool) -> "_Task | None":
         with self._changed:
@@ -124,7 +126,8 @@ class BackgroundTracker:
             if self._warned:
                 return
             self._warned = True
-        self._on_warning(f"MLflow is behind, training is not affected: {what}")
+        with suppress(Exception):  # the caller's business, but neither training nor this thread may end of it
+            self._on_warning(f"MLflow is behind, training is not affected: {what}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

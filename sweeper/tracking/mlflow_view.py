@@ -24,7 +24,7 @@ from sweeper.tracking.projection import Projection, Run, RunGone
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_METRICS, _PARAMS, _TAGS = 800, 100, 100  # in a batch; MLflow takes 1,000 entities, of these 100 each
+_METRICS, _PARAMS = 800, 100  # in a batch; MLflow takes 1,000 entities, 100 of them parameters and 100 tags
 _PAGE = 1000
 _LOCK_TIMEOUT_S = 600.0
 
@@ -170,13 +170,14 @@ class _Server:
         from mlflow.entities import Metric, Param, RunTag
 
         points = tuple(points)
-        metrics = (Metric(p.name, p.value, p.timestamp_ms, p.step) for p in points)
-        for some in _chunks((Param(name, value) for name, value in params.items()), _PARAMS):
+        metrics = list(_chunks((Metric(p.name, p.value, p.timestamp_ms, p.step) for p in points), _METRICS))
+        parameters = list(_chunks((Param(name, value) for name, value in params.items()), _PARAMS))
+        for some in parameters[:-1]:
             self._log(run, params=some)
-        for some in _chunks(metrics, _METRICS):
+        for some in metrics[:-1]:
             self._log(run, metrics=some)
-        for some in _chunks((RunTag(name, value) for name, value in tags.items()), _TAGS):
-            self._log(run, tags=some)
+        marks = [RunTag(name, value) for name, value in tags.items()]  # last: what they claim is true by then
+        self._log(run, metrics=sum(metrics[-1:], []), params=sum(parameters[-1:], []), tags=marks)
         run.params |= params
         run.tags |= tags
         run.latest |= {p.name: p.value for p in points}

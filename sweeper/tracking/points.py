@@ -59,9 +59,7 @@ def curve_points(view: SweepView, trial: Trial, after: int | None = None) -> Ite
             timestamp_ms = int(record.measured_at * 1000)
             for column, value in _columns(view, record):
                 if _is_number(value):
-                    yield Point(
-                        name=metric_name(column), value=float(value), step=epoch, timestamp_ms=timestamp_ms
-                    )
+                    yield Point(name=metric_name(column), value=float(value), step=epoch, timestamp_ms=timestamp_ms)
 
 
 def logged_of(view: SweepView, trial: Trial, up_to: int | None = None, *, before: Logged | None = None) -> Logged:

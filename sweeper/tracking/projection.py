@@ -104,21 +104,22 @@ class Projection:
         self.push(view, view.trials)
 
     def push(self, view: SweepView, trial_ids: Iterable[str]) -> None:
-        """Logs what is new of some trials, and the summaries of those whose baseline has ended.
+        """Logs what is new of some trials; those that ended get their outcome, when their baseline ends in full.
 
         A curve is begun with the trial's own first epoch: its trunk part says nothing new before.
         """
         for trial_id in self._with_dependents(view, trial_ids):
             trial = view.trials[trial_id]
-            if view.status(trial_id) != "open" or trial.stop.start in view.rows(trial_id):
-                self._update(view, trial)
+            has_ended = view.status(trial_id) != "open"
+            if has_ended or trial.stop.start in view.rows(trial_id):
+                self._update(view, trial, last_time=has_ended)
 
     def finish(self, view: SweepView) -> None:
         """Logs what is left of all trials and marks how each ended; open ones are `KILLED` until resumed."""
         for trial in view.trials.values():
-            self._disbelieve(view, trial)
-            self._update(view, trial)
-            self._close(view, trial)
+            if trial.trial_id in self._runs:
+                self._disbelieve(view, trial)
+                self._update(view, trial, last_time=True)
         statuses = {view.status(trial_id) for trial_id in view.trials}
         parent = self._runs[labels.SWEEP_ROLE]
         status = KILLED if "open" in statuses else FAILED if "failed" in statuses else FINISHED
@@ -132,8 +133,7 @@ class Projection:
             name, start_ms = view.revision.spec.name, int(view.revision.created_at * 1000)
             parent = self._server.create(name, {**tags, labels.SWEEP_ID: self._sweep_id}, start_ms)
         self._runs[labels.SWEEP_ROLE] = parent
-        self._write(parent, tags=tags)
-        self._store_texts(parent, {"spec.yaml": view.revision.source})
+        self._write(parent, tags=tags | self._store_texts(parent, {"spec.yaml": view.revision.source}))
         return parent
 
     def _create(self, view: SweepView, trial: Trial, parent: Run) -> Run:
@@ -169,7 +169,7 @@ class Projection:
             wanted |= dict.fromkeys(i for i, trial in view.trials.items() if trial.baseline_id in ended)
         return [trial_id for trial_id in wanted if trial_id in self._runs]
 
-    def _update(self, view: SweepView, trial: Trial) -> None:
+    def _update(self, view: SweepView, trial: Trial, *, last_time: bool) -> None:
         run, before = self._runs[trial.trial_id], self._logged[trial.trial_id]
         summary = settled_summary(view, trial)
         points = list(curve_points(view, trial, after=before.epoch))
@@ -178,16 +178,26 @@ class Projection:
         tags = self._tags(view, trial) | labels.outcome_tags(view, trial, summary)
         if logged.epoch is not None:
             tags |= {labels.LOGGED_EPOCH: str(logged.epoch), labels.LOGGED_DIGEST: logged.digest}
+        if last_time:
+            tags |= self._store_texts(run, {"config.json": trial.config.model_dump_json(indent=2)})
         try:
             self._write(run, points=points, params=labels.params_of(trial), tags=tags)
             if labels.FAILURE in run.tags and labels.FAILURE not in tags:
                 self._server.drop_tag(run, labels.FAILURE)
+            if last_time:
+                ended = last_measured_ms(view, trial)
+                self._end(run, _STATUS.get(view.status(trial.trial_id), KILLED), ended or run.start_ms)
         except RunGone:  # by somebody's will: it comes back when the sweep is resumed or synced
             del self._runs[trial.trial_id]
         self._logged[trial.trial_id] = logged
 
     def _write(
-        self, run: Run, *, points: Iterable[Point] = (), params: Mapping[str, str] | None = None, tags: Mapping[str, str]
+        self,
+        run: Run,
+        *,
+        points: Iterable[Point] = (),
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str],
     ) -> None:
         """Writes what the run lacks; a parameter that it has is left as it is, since none can be changed."""
         new_tags = {name: value for name, value in tags.items() if run.tags.get(name) != value}
@@ -196,22 +206,14 @@ class Projection:
         if points or new_params or new_tags:
             self._server.write(run, points=points, params=new_params, tags=new_tags)
 
-    def _close(self, view: SweepView, trial: Trial) -> None:
-        run = self._runs.get(trial.trial_id)
-        if run is None:
-            return
-        self._store_texts(run, {"config.json": trial.config.model_dump_json(indent=2)})
-        ended = last_measured_ms(view, trial)
-        self._end(run, _STATUS.get(view.status(trial.trial_id), KILLED), run.start_ms if ended is None else ended)
-
     def _end(self, run: Run, status: str, end_ms: int) -> None:
         if run.status != status:
             self._server.set_status(run, status, max(end_ms, run.start_ms))
 
-    def _store_texts(self, run: Run, texts: Mapping[str, str]) -> None:
+    def _store_texts(self, run: Run, texts: Mapping[str, str]) -> dict[str, str]:
+        """Stores texts that are not there yet; returns the tag that says so."""
         digest = content_id("artifacts", dict(texts))[:16]
-        if run.tags.get(labels.ARTIFACTS) == digest:
-            return
-        for name, text in texts.items():
-            self._server.store_text(run, name, text)
-        self._write(run, tags={labels.ARTIFACTS: digest})
+        if run.tags.get(labels.ARTIFACTS) != digest:
+            for name, text in texts.items():
+                self._server.store_text(run, name, text)
+        return {labels.ARTIFACTS: digest}

@@ -63,6 +63,18 @@ def test_whole_sections_in_axes_are_replaced_inside() -> None:
     ]
 
 
+def test_whole_sections_in_axes_that_leave_the_replaced_out_get_it() -> None:
+    body = "axes:\n  model: [{adapter: {rank: 4}}, {adapter: {rank: 8}}]\n  training: [{order: published}]\n"
+    for rank, config in zip((4, 8), configs(body), strict=True):
+        assert (config.model.backbone, config.model.pretrained, config.model.adapter.rank) == (
+            "tiny-clip",
+            "builtin",
+            rank,
+        )
+        assert (config.training.optimizer.lr, config.training.batch_size) == (STAND_IN_LR, STAND_IN_BATCH)
+        assert (config.training.order, config.training.max_epochs) == ("published", 160)
+
+
 def test_training_set_sizes_keep_their_order_and_stay_distinct() -> None:
     sizes = [10, 25, 50, 75, 100, 200, 300, 1000, 1700]
     scaled = [c.data.train_size or 0 for c in configs(f"axes: {{data.train_size: {sizes}}}\n")]

@@ -3,7 +3,7 @@
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -71,8 +71,15 @@ class Sweep:
                 return
             hurt = 0.0 if not trial.config.perturbation or epoch < trial.config.start else 2.0 ** (2 - epoch)
             measured_at = CREATED_AT + 100 + epoch + hurt
-            self._record(state_id, epoch, "training", {"val_loss": 10.0 / (epoch + 1) + hurt, "adapter_distance": 0.5}
-                         | ({"train_loss": 9.0} if epoch else {"train_loss": None}), measured_at, 0.5)
+            self._record(
+                state_id,
+                epoch,
+                "training",
+                {"val_loss": 10.0 / (epoch + 1) + hurt, "adapter_distance": 0.5}
+                | ({"train_loss": 9.0} if epoch else {"train_loss": None}),
+                measured_at,
+                0.5,
+            )
             for item in self.items if items is None else items:
                 self._record(state_id, epoch, item["item"], {"rsa": 0.1 * epoch, "rsa_se": None}, measured_at + 0.01)
 
@@ -93,7 +100,13 @@ class Sweep:
         return replace(self, number=self.number + 1, **changes)
 
     def _record(
-        self, state_id: str, epoch: int, item: str, values: dict[str, Any], measured_at: float, seconds: float | None = None
+        self,
+        state_id: str,
+        epoch: int,
+        item: str,
+        values: dict[str, Any],
+        measured_at: float,
+        seconds: float | None = None,
     ) -> None:
         found = self.records.get(state_id, ())
         if item not in {record.item for record in found}:

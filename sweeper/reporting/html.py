@@ -1,0 +1,144 @@
+"""One HTML file that holds a whole sweep: table, figures, spec, and what the numbers do not say."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from sweeper.reporting.figures import DPI, figures
+from sweeper.reporting.folds import about, fold_scores, with_error
+from sweeper.reporting.tables import trial_rows
+from sweeper.reporting.text import STAND_IN, columns_of, header
+from sweeper.reporting.view import SweepView
+from sweeper.store.objects import ObjectStore
+
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 78rem; padding: 0 1rem; color: #222 }
+pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: 13px }
+table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums }
+div.wide { overflow-x: auto; max-height: 44rem }
+th { position: sticky; top: 0; background: #fff; text-align: right; vertical-align: bottom }
+th, td { padding: .15rem .6rem; white-space: pre-line } td { text-align: right; border-bottom: 1px solid #eee }
+.baseline { font-weight: 600 } .failed { color: #b00020 } .open { color: #8a6100 }
+.mark { background: #fff3cd; padding: .5rem .8rem; border-left: 4px solid #e0a800 } img { max-width: 100% }
+"""
+_CAVEATS = (
+    "Selection: trials are compared at the epoch of their best validation loss. The maximum RSA over epochs is chosen "
+    "on the test stimuli and lies above it (by 0.022 on average in the published runs); it keeps its own name.",
+    "Comparator: whether and when a trial recovers depends on what it is held against. All three are always computed: "
+    "published (the baseline at the same epoch, its minimum later), fixed (its minimum), clean (the baseline after "
+    "equally many undisturbed epochs). docs/metrics.md has the formulas.",
+    "NR means: not within the epochs seen. A trial that was stopped early might have recovered later; the epochs seen "
+    "after the window stand beside it.",
+    "One seed is one draw: in the published runs the peak RSA varies between seeds with a standard deviation of 0.009.",
+)
+
+
+def write_report(view: SweepView, path: Path, store: ObjectStore | None = None) -> None:
+    """Writes `html_report` to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(html_report(view, store), encoding="utf-8")
+
+
+def html_report(view: SweepView, store: ObjectStore | None = None) -> str:
+    """Returns a self-contained page; the same results give the same text.
+
+    Args:
+        view: the sweep.
+        store: where held-out outputs lie; without it a sweep with folds lacks its out-of-fold scores.
+    """
+    spec = view.revision.spec
+    parts = [
+        f"<h1>{escape(spec.name)}</h1>",
+        f'<p class="mark">{STAND_IN}</p>' if spec.stand_in else "",
+        f"<pre>{escape(header(view).strip())}</pre>",
+        "<h2>Trials</h2>",
+        _trial_table(view),
+        _failures(view),
+        _folds(view, store),
+        "<h2>Figures</h2>",
+        *(_figure(name, figure) for name, figure in figures(view)),
+        "<h2>How to read this</h2><ul>",
+        *(f"<li>{escape(caveat)}</li>" for caveat in _CAVEATS),
+        f"</ul><h2>Spec, revision {view.revision.number}</h2><pre>{escape(view.revision.source)}</pre>",
+    ]
+    body = "\n".join(part for part in parts if part)
+    title = escape(f"{spec.name} (stand-in)" if spec.stand_in else spec.name)
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"<title>{title}</title><style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
+    )
+
+
+def _trial_table(view: SweepView) -> str:
+    rows = trial_rows(view)
+    columns = columns_of(view, rows)
+    lines = [[column.cell(row) for column in columns] for row in rows]
+    classes = [f"{row['role']} {row['status']}" for row in rows]
+    return _table([column.title for column in columns], lines, classes)
+
+
+def _failures(view: SweepView) -> str:
+    found = [(trial, view.failure(trial_id)) for trial_id, trial in view.trials.items()]
+    failed = [f"<li>{escape(trial.name)}: {escape(reason)}</li>" for trial, reason in found if reason is not None]
+    return "\n".join(["<h2>Failed</h2><ul>", *failed, "</ul>"]) if failed else ""
+
+
+def _folds(view: SweepView, store: ObjectStore | None) -> str:
+    scores = () if store is None else fold_scores(view, store)
+    if not scores:
+        return ""
+    names = [
+        "",
+        "odd-one-out\naccuracy",
+        "untrained",
+        "gain",
+        "targets\nthemselves",
+        "chance",
+        "RSA to targets\nby fold",
+    ]
+    names += ["untrained", "RSA to targets\npooled", "untrained", ""]
+    lines = [
+        [
+            score.label,
+            with_error(score.accuracy, score.accuracy_se),
+            with_error(score.untrained_accuracy, score.untrained_accuracy_se),
+            with_error(score.gain, score.gain_se),
+            with_error(score.target_accuracy, score.target_accuracy_se),
+            f"{score.chance:.3f}",
+            with_error(score.rsa_targets),
+            with_error(score.rsa_targets_untrained),
+            with_error(score.rsa_targets_pooled),
+            with_error(score.rsa_targets_pooled_untrained),
+            score.missing or "",
+        ]
+        for score in scores
+    ]
+    count = next((f" ({score.triplets} human triplets)" for score in scores if score.triplets is not None), "")
+    note = " ".join(about(view))
+    return f"<h2>Out of fold{count}</h2><p>{escape(note)}</p>{_table(names, lines)}"
+
+
+def _table(names: Sequence[str], lines: Sequence[Sequence[str]], classes: Sequence[str] | None = None) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in names)
+    rows = (
+        f'<tr class="{"" if classes is None else classes[index]}">'
+        + "".join(f"<td>{escape(cell)}</td>" for cell in line)
+        + "</tr>"
+        for index, line in enumerate(lines)
+    )
+    return (
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>\n'
+        + "\n".join(rows)
+        + "\n</tbody></table></div>"
+    )
+
+
+def _figure(name: str, figure: Any) -> str:
+    buffer = io.BytesIO()
+    metadata: Mapping[str, Any] = {"Software": None}
+    figure.savefig(buffer, dpi=DPI, format="png", metadata=metadata)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<p><img alt="{escape(name)}" src="data:image/png;base64,{data}"></p>'

@@ -1,0 +1,77 @@
+"""Prints a table of a sweep, or writes it to a file, in any format."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Literal
+
+from sweeper.reporting.formats import Format, write
+from sweeper.reporting.tables import Row, curve_columns, curve_rows, tolerance_rows, trial_rows
+from sweeper.reporting.text import render
+from sweeper.reporting.view import SweepView
+from sweeper.store.objects import LocalStore
+
+What = Literal["trials", "curves", "dimensions", "tolerances", "folds"]
+
+
+def print_table(
+    view: SweepView,
+    *,
+    what: What = "trials",
+    format_: Format = "text",
+    out: Path | None = None,
+    store: Path | None = None,
+) -> None:
+    """Prints a table to the standard output, or writes it to `out`.
+
+    Args:
+        view: the sweep.
+        what: which table.
+        format_: how; text is the table for people.
+        out: a file.
+        store: folder of the store; `dimensions` and `folds` read held-out outputs from it.
+
+    Raises:
+        DataError: `dimensions` needs the data's files, and they are not here.
+    """
+    if format_ == "text" and what in ("trials", "folds"):
+        text = _people(view, what, store, for_file=out is not None)
+        if out is None:
+            sys.stdout.write(text)
+        else:
+            out.write_text(text, encoding="utf-8")
+        return
+    rows, columns = _rows(view, what, store)
+    write(rows, format_, sys.stdout if out is None else out, columns=columns)
+
+
+def _people(view: SweepView, what: What, store: Path | None, *, for_file: bool) -> str:
+    if what == "folds":
+        from sweeper.reporting.folds import folds_text
+
+        return folds_text(view, _opened(store))
+    on_terminal = not for_file and sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if on_terminal else None
+    return render(view, width=width, color=on_terminal and "NO_COLOR" not in os.environ)
+
+
+def _rows(view: SweepView, what: What, store: Path | None) -> tuple[list[Row], tuple[str, ...] | None]:
+    if what == "trials":
+        return trial_rows(view), None
+    if what == "curves":
+        return curve_rows(view), ("trial_id", "epoch", *curve_columns(view))
+    if what == "tolerances":
+        return tolerance_rows(view), None
+    if what == "dimensions":
+        from sweeper.reporting.dimensions import dimension_rows
+
+        return list(dimension_rows(view, _opened(store))), None
+    from sweeper.reporting.folds import fold_rows
+
+    return fold_rows(view, _opened(store)), None
+
+
+def _opened(store: Path | None) -> LocalStore:
+    assert store is not None, "this table is computed from held-out outputs"
+    return LocalStore(store, create=False)
