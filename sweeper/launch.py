@@ -4,20 +4,23 @@ import os
 import shlex
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 from sweeper.execution.base import Backend
 from sweeper.execution.devices import find_device, gpus_per_trial
-from sweeper.execution.driver import LEDGER, Outcome, Progress, Run, run_sweep
-from sweeper.execution.prepare import measured_records, read_failures, resolve_sweep
+from sweeper.execution.driver import LEDGER, Outcome, Progress, Run, run_sweep, val_loss_of
+from sweeper.execution.prepare import ResolvedSweep, measured_records, read_failures, resolve_sweep
 from sweeper.plan.estimate import PlanSummary, summarize_plan
 from sweeper.plan.stock import Known, StockTaker
 from sweeper.progress import progress_for
+from sweeper.records import Record
 from sweeper.spec.load import load_spec
+from sweeper.spec.schema import SweepSpec
 from sweeper.store.ledger import DamagedLedger, Ledger
 from sweeper.store.objects import LocalStore
 from sweeper.tracking.base import NullTracker, Tracker
@@ -93,7 +96,7 @@ def launch(request: Request) -> Outcome:
                 cache=(request.cache or store.root / "features").absolute(),
                 backend=lambda: _backend(request.backend),
                 gpu=gpus_per_trial(spec.resources.gpu, device),
-                tracker=_tracker(request.tracking_uri or spec.tracking.uri, store, progress),
+                tracker=_tracker(request.tracking_uri, spec, store, progress),
                 progress=progress,
                 stop=stop,
             )
@@ -109,26 +112,23 @@ def make_plan(spec_path: Path, store_path: Path, *, stand_in: bool) -> PlanSumma
     spec = load_spec(spec_path, stand_in=stand_in)
     device = find_device("ray", spec.resources.address or os.environ.get("RAY_ADDRESS"))
     sweep = resolve_sweep(spec, device=device.kind, device_model=device.model)
-    records = {}
-    failures = {}
-    has_state = lambda state: False  # noqa: E731
-    if (store_path / "store.json").exists():
-        store = LocalStore(store_path.absolute())
-        with readable_ledger(store) as ledger:
-            records = measured_records(sweep, ledger, store, write=False)
-        failures = read_failures(store, sweep.items_by_state)
-        has_state = lambda state: store.has("states", state)  # noqa: E731
-    losses = {
-        state: float(row.values["val_loss"])
-        for state, rows in records.items()
-        for row in rows
-        if "val_loss" in row.values
-    }  # type: ignore[arg-type]
-    stock = StockTaker(
-        sweep.trials, sweep.tree, Known(val_loss=losses, failed=failures.keys(), has_state=has_state)
-    ).stock
+    if not (store_path / "store.json").exists():
+        return _summary(sweep, {}, Known(val_loss={}, failed=frozenset(), has_state=lambda state: False))
+    store = LocalStore(store_path.absolute())
+    with readable_ledger(store) as ledger:
+        records = measured_records(sweep, ledger, store, write=False)
+    known = Known(
+        val_loss={state: val_loss_of(rows) for state, rows in records.items()},
+        failed=read_failures(store, sweep.items_by_state).keys(),
+        has_state=partial(store.has, "states"),
+    )
+    return _summary(sweep, records, known)
+
+
+def _summary(sweep: ResolvedSweep, records: Mapping[str, tuple[Record, ...]], known: Known) -> PlanSummary:
+    stock = StockTaker(sweep.trials, sweep.tree, known).stock
     seconds = [row.seconds for rows in records.values() for row in rows if row.seconds is not None]
-    return summarize_plan(sweep.trials, sweep.tree, stock, losses, seconds, spec.name)
+    return summarize_plan(sweep.trials, sweep.tree, stock, known.val_loss, seconds, sweep.spec.name)
 
 
 @contextmanager
@@ -174,11 +174,19 @@ def _backend(name: str) -> Backend:
     return RayBackend()
 
 
-def _tracker(uri: str | None, store: LocalStore, progress: Progress) -> Tracker:
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store.root / 'mlflow.db'}"
+def tracking_uri(asked: str | None, spec: SweepSpec, store: LocalStore) -> str:
+    """Returns where a sweep is tracked: what was asked for, the spec, the environment, an SQLite file in the store."""
+    default = f"sqlite:///{store.root / 'mlflow.db'}"
+    return asked or spec.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or default
+
+
+def _tracker(asked: str | None, spec: SweepSpec, store: LocalStore, progress: Progress) -> Tracker:
+    uri = tracking_uri(asked, spec, store)
     if uri == NO_TRACKING:
         return NullTracker()
     from sweeper.tracking.background import BackgroundTracker
     from sweeper.tracking.mlflow_view import MlflowTracker
 
-    return BackgroundTracker(MlflowTracker(uri, store_id=store.store_id, lock_dir=store.root), progress.note)
+    experiment = spec.tracking.experiment or spec.name
+    tracker = MlflowTracker(uri, experiment, store_id=store.store_id, lock_dir=store.root / "tmp")
+    return BackgroundTracker(tracker, progress.note)

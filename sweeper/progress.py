@@ -7,7 +7,7 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from sweeper.training.loop import EpochDone
+from sweeper.training.events import EpochDone
 
 LINE_EVERY_S: Final = 5.0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sweeper.execution.dispatcher import Dispatcher
-from sweeper.training.loop import Event
+from sweeper.training.events import Event
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,7 @@ from sweeper.plan.tree import Segment, Tree
 from sweeper.plan.trials import Trial
 from sweeper.records import Failure
 from sweeper.spec.schema import Evaluation
-from sweeper.training.loop import EpochDone, Event, SegmentFailed
+from sweeper.training.events import EpochDone, Event, SegmentFailed
 from sweeper.training.order import Order
 
 TrialStatus = Literal["open", "complete", "failed"]

@@ -23,7 +23,7 @@ from sweeper.store.ledger import Ledger, open_ledger
 from sweeper.store.objects import LocalStore
 from sweeper.store.sweeps import Revision, save_revision
 from sweeper.tracking.base import Tracker
-from sweeper.training.loop import EpochDone, Event, ParentMissing, SegmentFailed
+from sweeper.training.events import EpochDone, Event, ParentMissing, SegmentFailed
 
 LEDGER = "ledger.sqlite"
 LOCK = "driver.lock"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sweeper.errors import SweeperError
 from sweeper.execution.dispatcher import Dispatcher
 from sweeper.records import Failure
-from sweeper.training.loop import Event, ParentMissing, SegmentFailed
+from sweeper.training.events import Event, ParentMissing, SegmentFailed
 from sweeper.training.order import Order
 
 MAX_DEATHS = 3  # of workers in one segment, before it counts as failed for this run

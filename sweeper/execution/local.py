@@ -3,7 +3,7 @@
 from sweeper.execution.base import Job
 from sweeper.execution.worker import Worker
 from sweeper.store.objects import LocalStore
-from sweeper.training.loop import ParentMissing, SegmentFailed
+from sweeper.training.events import ParentMissing, SegmentFailed
 from sweeper.training.order import Order
 
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from sweeper.errors import SpecError
 from sweeper.evaluation import Item, items_of
 from sweeper.inputs import dataset_of, held_out_sets, inputs_of
-from sweeper.errors import SpecError
 from sweeper.plan.lineage import Inputs
 from sweeper.plan.tree import Tree, build_tree
 from sweeper.plan.trials import Trial, resolve

@@ -36,9 +36,8 @@ from sweeper.errors import ClusterError, Problem, SweeperError  # noqa: E402
 from sweeper.execution.base import Job  # noqa: E402
 from sweeper.execution.devices import Device  # noqa: E402
 from sweeper.execution.exchange import Collected, Delivery, Exchange, Turn, all_epochs  # noqa: E402
-from sweeper.execution.worker import Worker  # noqa: E402
 from sweeper.store.objects import LocalStore  # noqa: E402
-from sweeper.training.loop import EpochDone, Event  # noqa: E402
+from sweeper.training.events import EpochDone, Event  # noqa: E402
 
 REPORT_EVERY_S = 1.0
 WAIT_S = 0.1  # a worker with nothing to do asks again after this
@@ -98,6 +97,8 @@ class SegmentTrainable(tune.Trainable):
         """Remembers where things are; data and network are loaded with the first segment."""
         logging.getLogger().setLevel(logging.WARNING)
         self._exchange, self._trial_ids = exchange, trial_ids
+        from sweeper.execution.worker import Worker  # loads torch: in workers only
+
         self._worker = Worker(LocalStore(Path(store)), Path(cache))
         self._segment_id: str | None = None
         self._events: Iterator[Event] = iter(())

@@ -9,7 +9,8 @@ from sweeper.inputs import check_inputs, held_out_sets
 from sweeper.store.objects import ObjectStore
 from sweeper.tasks import prepare
 from sweeper.tasks.base import Task
-from sweeper.training.loop import Event, train_segment
+from sweeper.training.events import Event
+from sweeper.training.loop import train_segment
 from sweeper.training.order import Order
 
 

@@ -139,7 +139,7 @@ def _table(view: SweepView, console: Console) -> RenderableType:
     rows = trial_rows(view)
     columns = columns_of(view, rows)
     table = _filled(columns, rows)
-    while Measurement.get(console, console.options.update(width=_UNLIMITED), table).minimum > console.width:
+    while Measurement.get(console, console.options.update(width=_UNLIMITED), table).maximum > console.width:
         least = min(columns, key=lambda column: column.keep)
         if least.keep == 9:
             break

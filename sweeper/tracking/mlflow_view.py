@@ -8,7 +8,6 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -170,14 +169,14 @@ class _Server:
         from mlflow.entities import Metric, Param, RunTag
 
         points = tuple(points)
-        metrics = list(_chunks((Metric(p.name, p.value, p.timestamp_ms, p.step) for p in points), _METRICS))
-        parameters = list(_chunks((Param(name, value) for name, value in params.items()), _PARAMS))
-        for some in parameters[:-1]:
+        *metrics, last_metrics = _chunks((Metric(p.name, p.value, p.timestamp_ms, p.step) for p in points), _METRICS)
+        *parameters, last_parameters = _chunks((Param(name, value) for name, value in params.items()), _PARAMS)
+        for some in parameters:
             self._log(run, params=some)
-        for some in metrics[:-1]:
+        for some in metrics:
             self._log(run, metrics=some)
         marks = [RunTag(name, value) for name, value in tags.items()]  # last: what they claim is true by then
-        self._log(run, metrics=sum(metrics[-1:], []), params=sum(parameters[-1:], []), tags=marks)
+        self._log(run, metrics=last_metrics, params=last_parameters, tags=marks)
         run.params |= params
         run.tags |= tags
         run.latest |= {p.name: p.value for p in points}
@@ -289,7 +288,7 @@ def _user() -> str:
         return "unknown"
 
 
-def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
+def _chunks(items: Iterable[Any], size: int) -> list[list[Any]]:
+    """Returns items in lists of a size; one empty list where there is none."""
+    everything = list(items)
+    return [everything[first : first + size] for first in range(0, len(everything), size)] or [[]]

@@ -4,59 +4,17 @@ import math
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sweeper.evaluation import TRAINING_ITEM, Item, records_of
 from sweeper.records import Failure, Record
 from sweeper.store.objects import ObjectStore
 from sweeper.store.rows import is_measured, read_records, write_outputs, write_records
 from sweeper.tasks.base import OUT_OF_MEMORY, Measured, NonFiniteLoss, Task, TrainingState
+from sweeper.training.events import EpochDone, Event, ParentMissing, SegmentFailed
 from sweeper.training.keeping import Keeper
 from sweeper.training.order import Order
 from sweeper.training.state import dump_state, load_state, state_bits
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EpochDone:
-    """Reports one epoch whose records are in the store.
-
-    Attributes:
-        state_id: the state at its end.
-        epoch: absolute epoch.
-        records: what was measured on the state.
-        seconds: how long it took; None when it was found in the store.
-        warnings: what the user should know, e.g. that a rebuilt epoch came out different.
-    """
-
-    state_id: str
-    epoch: int
-    records: tuple[Record, ...]
-    seconds: float | None
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def val_loss(self) -> float:
-        """The validation loss."""
-        value = next(record.values["val_loss"] for record in self.records if record.item == TRAINING_ITEM)
-        assert isinstance(value, float)
-        return value
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SegmentFailed:
-    """Reports that an epoch cannot be made; the failure is in the store."""
-
-    failure: Failure
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ParentMissing:
-    """Reports that the state to start from is not in the store: its segment must be trained first."""
-
-    state_id: str
-
-
-Event = EpochDone | SegmentFailed | ParentMissing
 
 
 def train_segment(order: Order, task: Task, items: tuple[Item, ...], store: ObjectStore) -> Iterator[Event]:

@@ -1,6 +1,7 @@
 """Hand-made stores: real objects, written through `LocalStore`, whose curves a test chooses."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sweeper.plan.trials import Trial, resolve
 from sweeper.records import Failure, Record
 from sweeper.spec.axes import expand
 from sweeper.spec.load import parse_spec
+from sweeper.spec.schema import TrialConfig
 from sweeper.store.ledger import open_ledger
 from sweeper.store.objects import LocalStore
 from sweeper.store.rows import write_outputs, write_records
@@ -43,6 +45,11 @@ recovery: {tolerance: 0.01, comparator: clean}
 """
 
 
+def _inputs_of(config: TrialConfig) -> Inputs:
+    """Folds differ in their data, hence in their states."""
+    return replace(INPUTS, data=f"fold {config.data.fold}")
+
+
 class HandMade:
     """A store with one sweep whose curves are given."""
 
@@ -50,7 +57,7 @@ class HandMade:
         self.spec = parse_spec(text, "hand.yaml")
         self.store = LocalStore(root)
         swept = [(trial.swept, trial.config) for trial in expand(self.spec)]
-        self.trials = resolve(swept, lambda config: INPUTS)
+        self.trials = resolve(swept, _inputs_of)
         self.revision: Revision = save_revision(self.store, self.spec, text, self.trials, items)
         self.items = items
 

@@ -1,0 +1,27 @@
+# The two commands of the README: `make demo` and `make test`. Both make the environment first, once.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup demo test lint pins clean
+
+setup: .venv/.ready
+
+.venv/.ready: requirements.txt pyproject.toml scripts/setup.sh
+	PYTHON=$(PYTHON) ./scripts/setup.sh
+
+demo: setup
+	$(BIN)/sweeper run experiments/quickstart.yaml
+
+test: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: setup
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+# Resolves the pinned list anew: names and versions only, for every platform.
+pins:
+	$$(command -v uv || echo .uv/bin/uv) pip compile pyproject.toml --group dev --universal --python-version 3.11 \
+		--no-header --no-annotate --upgrade --output-file requirements.txt
+
+clean:
+	rm -rf .venv .uv build dist *.egg-info

@@ -1,0 +1,54 @@
+"""The rules of the house, checked by machines: imports, style, types, what may not be in the repository."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [str(BIN / "lint-imports"), "--no-cache"],
+        [str(BIN / "ruff"), "check", "."],
+        [str(BIN / "ruff"), "format", "--check", "."],
+        [str(BIN / "mypy"), "--cache-dir", ".mypy_cache"],
+    ],
+    ids=["import rules", "lint", "format", "types"],
+)
+def test_machine_checks_are_clean(command: list[str]) -> None:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_command_line_imports_nothing_heavy() -> None:
+    heavy = ["torch", "ray", "mlflow", "numpy", "pandas", "pydantic", "open_clip", "matplotlib", "rich"]
+    code = f"import sys, sweeper.cli; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("package", "owner"),
+    [("ray", "sweeper/execution/ray_tune.py"), ("mlflow", "sweeper/tracking/mlflow_view.py")],
+)
+def test_one_module_imports_each_service(package: str, owner: str) -> None:
+    pattern = re.compile(rf"^\s*(import|from) {package}\b", re.MULTILINE)
+    found = {
+        str(path.relative_to(ROOT))
+        for folder in ("sweeper", "models")
+        for path in (ROOT / folder).rglob("*.py")
+        if pattern.search(path.read_text(encoding="utf-8"))
+    }
+    assert found == {owner}
+
+
+def test_pins_are_names_and_versions_only() -> None:
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert len(lines) > 50
+    assert all(re.match(r"^[A-Za-z0-9_.\[\]-]+==[^ /]+( ; .*)?$", line) for line in lines)
