@@ -223,9 +223,21 @@ def ui(store: Path, sweep: str | None, port: int, tracking_uri: str | None) -> N
 
 
 @main.command()
+@_sweep_argument
+@_store
+@_stand_in
+@click.option("--tracking-uri", help="MLflow tracking URI; default: the spec's, else the SQLite file in the store.")
+def sync(sweep: str, store: Path, stand_in: bool, tracking_uri: str | None) -> None:
+    """Bring an MLflow server up to date with the store; again, it changes nothing."""
+    from sweeper.launch import sync_sweep
+
+    click.echo(f"{sweep} is up to date at {sync_sweep(_open(sweep, store, stand_in), store, tracking_uri)}")
+
+
+@main.command()
 def schema() -> None:
     """Print the JSON Schema of a spec file; editors complete and check with it."""
-    from sweeper.spec.load import json_schema
+    from sweeper.spec.file_schema import json_schema
 
     click.echo(json.dumps(json_schema(), indent=2))
 
@@ -270,7 +282,9 @@ def verify(manifest: Path, as_json: bool) -> None:
         click.echo(json.dumps({"schema_version": 1, "rows": [asdict(finding) for finding in findings]}))
     else:
         for finding in findings:
-            click.echo(str(finding))
+            click.echo(f"{finding.level:<8} {finding.check}: {finding.message}  [{finding.where}]")
+            if finding.remedy:
+                click.echo(f"{'':<8} {finding.remedy}")
     sys.exit(EXIT_USAGE if any(finding.level == "error" for finding in findings) else 0)
 
 

@@ -19,6 +19,7 @@ from sweeper.plan.estimate import PlanSummary, summarize_plan
 from sweeper.plan.stock import Known, StockTaker
 from sweeper.progress import progress_for
 from sweeper.records import Record
+from sweeper.reporting.view import SweepView
 from sweeper.spec.load import load_spec
 from sweeper.spec.schema import SweepSpec
 from sweeper.store.ledger import DamagedLedger, Ledger
@@ -172,6 +173,20 @@ def _backend(name: str) -> Backend:
     from sweeper.execution.ray_tune import RayBackend
 
     return RayBackend()
+
+
+def sync_sweep(view: SweepView, store_path: Path, asked: str | None) -> str:
+    """Brings an MLflow server up to date with a sweep; returns its URI.
+
+    Raises:
+        TrackingError: the server cannot be reached.
+    """
+    from sweeper.tracking.mlflow_view import experiment_name, sync
+
+    store = LocalStore(store_path.absolute(), create=False)
+    uri = tracking_uri(asked, view.revision.spec, store)
+    sync(view, uri, experiment_name(view), store_id=store.store_id, lock_dir=store.root / "tmp")
+    return uri
 
 
 def tracking_uri(asked: str | None, spec: SweepSpec, store: LocalStore) -> str:

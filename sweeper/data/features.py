@@ -9,6 +9,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,14 @@ class FeatureCache:
 
         Args:
             signature: everything that can change the numbers, as JSON values: weights, activation, preprocessing,
-                image bytes, cut, storage type.
+                image bytes, cut, storage type. The chunk is added: batch sizes change last bits.
             num_items: N.
             build: makes the features of some items, [n, ...] by name.
 
         Returns:
             [N, ...] by name.
         """
-        text = json.dumps({**signature, "items": num_items}, sort_keys=True)
+        text = json.dumps({**signature, "items": num_items, "chunk": self._chunk}, sort_keys=True)
         folder = self._root / hashlib.sha256(text.encode()).hexdigest()[:32]
         self._root.mkdir(parents=True, exist_ok=True)
         found = _open(folder)
@@ -54,7 +55,8 @@ class FeatureCache:
         return found
 
     def _build(self, folder: Path, num_items: int, build: Build) -> None:
-        shutil.rmtree(folder, ignore_errors=True)  # what is there was found damaged
+        for remains in (folder, *folder.parent.glob(f"{folder.name}.*.tmp")):  # damaged, or left by a killed process
+            shutil.rmtree(remains, ignore_errors=True)
         scratch = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
         scratch.mkdir()
         files: Arrays = {}
@@ -88,5 +90,12 @@ def _open(folder: Path) -> Arrays | None:
 
 
 def _digest(path: Path) -> str:
+    stat = path.stat()
+    return _digest_of_version(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=1024)
+def _digest_of_version(path: Path, size: int, mtime_ns: int) -> str:
+    """Hashes a file once per process and version: entries have gigabytes, and each new task opens them again."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,7 @@
 """Which device trials run on, and how much of a GPU each of them takes."""
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -38,7 +39,8 @@ def find_device(backend: str, address: str | None) -> Device:
 
 
 def _has_nvidia_driver() -> bool:
-    return Path("/proc/driver/nvidia/version").exists() and any(Path("/dev").glob("nvidia[0-9]*"))
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    return not hidden and Path("/proc/driver/nvidia/version").exists() and any(Path("/dev").glob("nvidia[0-9]*"))
 
 
 def gpus_per_trial(setting: float | str, device: Device, peak_bytes: int | None = None) -> float:
@@ -55,5 +57,8 @@ def gpus_per_trial(setting: float | str, device: Device, peak_bytes: int | None 
         return float(setting)
     if peak_bytes is None or device.memory_bytes is None:
         return 1.0
-    share = math.ceil(_HEADROOM * peak_bytes / device.memory_bytes / _STEP) * _STEP
-    return round(share, 2) if share <= 1 else float(math.ceil(share))
+    share = _HEADROOM * peak_bytes / device.memory_bytes
+    if share > 1:
+        return float(math.ceil(share))
+    steps = math.ceil(round(share / _STEP, 6))  # rounded first: 0.3 / 0.01 is not 30
+    return round(max(steps, 1) * _STEP, 2)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sweeper.errors import SpecError
-from sweeper.evaluation import Item, items_of
+from sweeper.evaluation import TRAINING_ITEM, Item, items_of
 from sweeper.inputs import dataset_of, held_out_sets, inputs_of
 from sweeper.plan.lineage import Inputs
 from sweeper.plan.tree import Tree, build_tree
@@ -86,11 +86,14 @@ def resolve_sweep(spec: SweepSpec, *, device: str, device_model: str | None = No
 def _refuse_overlap(spec: SweepSpec, swept: tuple[SweptTrial, ...]) -> None:
     if spec.allow_overlap or not any(trial.config.perturbation for trial in swept):
         return
-    config = swept[0].config
-    num_train = int(config.data.train_fraction * len(dataset_of(config).pool))
-    problems = check_noise_overlap(swept, -(-num_train // config.training.batch_size))
+    problems = check_noise_overlap(swept, max(_batches_per_epoch(trial.config) for trial in swept))
     if problems:
         raise SpecError(problems)
+
+
+def _batches_per_epoch(config: TrialConfig) -> int:
+    num_train = int(config.data.train_fraction * len(dataset_of(config).pool))
+    return -(-num_train // config.training.batch_size)
 
 
 def read_failures(store: ObjectStore, states: Iterable[str]) -> dict[str, Failure]:
@@ -124,6 +127,8 @@ def measured_records(
     added: list[tuple[str, tuple[Record, ...]]] = []
     for state, records in grouped.items():
         known = {record.item for record in records}
+        if TRAINING_ITEM not in known:  # lost, and to be trained again; items added later may have outlived it
+            continue
         missing = [item for item in sweep.items_by_state[state] if item.item_id not in known]
         computed = _from_outputs(store, state, records[0].epoch, missing, records[0].measured_at)
         if len(computed) == len(missing):

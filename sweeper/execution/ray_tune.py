@@ -12,7 +12,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ WAIT_S = 0.1  # a worker with nothing to do asks again after this
 COLLECT_EVERY_S = 0.3
 MAX_RESTARTS = 10  # of one Tune trial; a segment fails earlier, see `Exchange`
 _MIB = 2**20
+_PRELOAD = "RAY_preload_python_modules"
 
 
 class RayBackend:
@@ -52,6 +53,7 @@ class RayBackend:
     def run(self, job: Job) -> None:
         """See `Backend.run`."""
         with connected(job.address), _scratch() as scratch:
+            _refuse_infeasible(job)
             exchange = ray.remote(num_cpus=0)(Exchange).remote(job.dispatcher)
             open_trials = [
                 trial.trial_id
@@ -67,6 +69,7 @@ class RayBackend:
                 trial_ids=trial_ids,
                 store=str(job.store),
                 cache=str(job.cache),
+                gpu=job.gpu,
             )
             tuner = tune.Tuner(
                 tune.with_resources(trainable, {"cpu": job.cpu, **({"gpu": job.gpu} if job.gpu else {})}),
@@ -92,14 +95,25 @@ class SegmentTrainable(tune.Trainable):
     """A worker that stands for one trial at a time and trains whatever is ready."""
 
     def setup(
-        self, config: dict[str, Any], *, exchange: Any, trial_ids: dict[str, str], store: str, cache: str
+        self,
+        config: dict[str, Any],
+        *,
+        exchange: Any,
+        trial_ids: dict[str, str],
+        store: str,
+        cache: str,
+        gpu: float,
     ) -> None:
-        """Remembers where things are; data and network are loaded with the first segment."""
-        logging.getLogger().setLevel(logging.WARNING)
-        self._exchange, self._trial_ids = exchange, trial_ids
-        from sweeper.execution.worker import Worker  # loads torch: in workers only
+        """Remembers where things are; data and network are loaded with the first segment.
 
+        Tune may start two actors for one trial and keep one, so nothing is told to the exchange here.
+        """
+        logging.getLogger().setLevel(logging.WARNING)
+        from sweeper.execution.worker import Worker, cap_gpu_memory  # loads torch: in workers only
+
+        self._exchange, self._trial_ids = exchange, trial_ids
         self._worker = Worker(LocalStore(Path(store)), Path(cache))
+        cap_gpu_memory(gpu)
         self._segment_id: str | None = None
         self._events: Iterator[Event] = iter(())
         self._shown: dict[str, Any] = {"epoch": 0, "val_loss": float("nan"), "rsa_behavioral": float("nan")}
@@ -113,7 +127,6 @@ class SegmentTrainable(tune.Trainable):
     def _enter(self, config: dict[str, Any]) -> None:
         self._trial_id = self._trial_ids[config["trial"]]
         self._segment_id = None
-        ray.get(self._exchange.lost.remote(self._trial_id))
 
     def step(self) -> dict[str, Any]:
         """Works for about a second and returns what Tune's table shows."""
@@ -243,15 +256,20 @@ def connected(address: str | None) -> Iterator[None]:
             remedy="Run `sweeper run ... --address auto` on the head, or submit it there with `ray job submit`",
         )
         raise ClusterError(problem)
+    if ray.is_initialized():  # by the caller, who ends it
+        yield
+        return
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 256 * _MIB}
+    is_local = address in (None, "local")
     try:
-        ray.init(
-            address=address or "local",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            **(local if address in (None, "local") else {}),
-        )
+        with _preloaded() if is_local else nullcontext():
+            ray.init(
+                address=address or "local",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **(local if is_local else {}),
+            )
     except (ConnectionError, RuntimeError, ValueError) as error:
         problem = Problem(
             where="address",
@@ -267,6 +285,37 @@ def connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _preloaded() -> Iterator[None]:
+    """Lets the workers of a Ray that starts now load torch and the models while Tune gets ready."""
+    before = os.environ.get(_PRELOAD)
+    os.environ[_PRELOAD] = before or "sweeper.execution.ray_tune,sweeper.execution.worker"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_PRELOAD]
+
+
+def _refuse_infeasible(job: Job) -> None:
+    """Refuses a trial that asks for more than this machine has: Tune would wait for ever.
+
+    Another cluster may grow, so there nothing is refused.
+    """
+    if job.address not in (None, "local"):
+        return
+    there = ray.cluster_resources()
+    for name, asked in (("CPU", job.cpu), ("GPU", job.gpu)):
+        if asked > there.get(name, 0.0):
+            problem = Problem(
+                where=f"resources.{name.lower()}",
+                rule=f"one trial fits on this machine, which has {there.get(name, 0.0):g} {name}",
+                got=f"{asked:g}",
+                remedy="Ask for less, or give the --address of a larger cluster",
+            )
+            raise ClusterError(problem)
 
 
 def cluster_device(address: str | None) -> Device:

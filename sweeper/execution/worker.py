@@ -3,15 +3,24 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from sweeper.data.features import FeatureCache
+from sweeper.errors import SweeperError
 from sweeper.evaluation import Item, items_of
 from sweeper.inputs import check_inputs, held_out_sets
 from sweeper.store.objects import ObjectStore
 from sweeper.tasks import prepare
-from sweeper.tasks.base import Task
-from sweeper.training.events import Event
-from sweeper.training.loop import train_segment
+from sweeper.tasks.base import OUT_OF_MEMORY, Task
+from sweeper.training.events import Event, SegmentFailed
+from sweeper.training.loop import failure_of, train_segment
 from sweeper.training.order import Order
+
+
+def cap_gpu_memory(share: float) -> None:
+    """Caps this process's memory at its share of a GPU: Ray places shares, it does not enforce them."""
+    if 0 < share < 1 and torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(share)
 
 
 class Worker:
@@ -29,7 +38,13 @@ class Worker:
         Raises:
             SweeperError: data or weights cannot be had here, or differ from those of the plan.
         """
-        task, items = self._task_for(order)
+        try:
+            task, items = self._task_for(order)
+        except (SweeperError, *OUT_OF_MEMORY):
+            raise
+        except Exception as error:  # not kept in the store: the machine may be to blame, and the next run tries again
+            yield SegmentFailed(failure=failure_of(order, order.first_epoch, error, place="preparing the task"))
+            return
         yield from train_segment(order, task, items, self._store)
 
     def _task_for(self, order: Order) -> tuple[Task, tuple[Item, ...]]:

@@ -97,7 +97,7 @@ class CachedPrefix:
             "prefix": self._model.prefix_signature(),
             "images": images.digest,
             "preprocessing": [list(self._preprocessing.mean), list(self._preprocessing.std)],
-            "numerics": self._numerics.model_dump(exclude={"strict"}),
+            "numerics": self._numerics.model_dump(exclude={"strict", "prefix", "device"}),
             "device": self._device.type,
         }
 

@@ -4,19 +4,15 @@ A projection of the store: it can be made anew, or sent to another server, at an
 """
 
 import getpass
-import hashlib
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
-
-from filelock import FileLock
 
 from sweeper.errors import Problem, TrackingError
 from sweeper.reporting.view import SweepView
 from sweeper.tracking import labels
+from sweeper.tracking.address import Address, prepare_environment
 from sweeper.tracking.points import Point
 from sweeper.tracking.projection import Projection, Run, RunGone
 
@@ -25,85 +21,92 @@ if TYPE_CHECKING:
 
 _METRICS, _PARAMS = 800, 100  # in a batch; MLflow takes 1,000 entities, 100 of them parameters and 100 tags
 _PAGE = 1000
-_LOCK_TIMEOUT_S = 600.0
 
 
 class MlflowTracker:
     """Shows one sweep as an MLflow parent run with one child run per trial.
 
     Every method raises `TrackingError` when the server cannot be used; any of them may then be called again.
+    A sweep that is as it was when its tracking last finished is left alone, without importing mlflow.
     """
 
-    def __init__(self, uri: str, experiment: str, *, store_id: str, lock_dir: Path, http_retries: int = 1) -> None:
+    def __init__(
+        self,
+        uri: str,
+        experiment: str,
+        *,
+        store_id: str,
+        lock_dir: Path,
+        http_retries: int = 1,
+        trust_marks: bool = True,
+    ) -> None:
         """Remembers where to track; nothing is imported or opened before `start`.
 
         Args:
             uri: MLflow tracking URI.
             experiment: name of the experiment, made if need be.
             store_id: identity of the store, so that equal sweep names of two stores stay apart.
-            lock_dir: folder of lock files; processes that log the same sweep must share it.
+            lock_dir: folder of lock files and marks; processes that log the same sweep must share it.
             http_retries: how often MLflow repeats a request, unless the user's environment says.
+            trust_marks: leave a sweep alone that was tracked in full before; False looks at the server.
         """
-        self._uri = uri
-        self._experiment = experiment
-        self._store_id = store_id
-        self._lock_dir = lock_dir
+        self._address = Address(uri=uri, experiment=experiment, store_id=store_id, folder=lock_dir)
         self._http_retries = http_retries
+        self._trust_marks = trust_marks
         self._server: _Server | None = None
         self._projection: Projection | None = None
 
     def start(self, view: SweepView) -> None:
         """See `Tracker.start`."""
-        with self._answering(view):
-            with self._lock(self._uri):  # two that open a fresh SQLite file at once break its migration
-                self._server = self._server or _connect(self._uri, self._experiment, self._lock_dir, self._http_retries)
-            projection = Projection(self._server, self._sweep_id(view))
-            with self._lock(self._uri, self._sweep_id(view)):
-                projection.start(view)
-            self._projection = projection
+        if not (self._trust_marks and self._address.is_marked(view)):
+            self._start(view)
 
     def push(self, view: SweepView, trial_ids: Iterable[str]) -> None:
         """See `Tracker.push`."""
-        projection = self._started(view)
-        with self._answering(view), self._lock(self._uri, self._sweep_id(view)):
+        projection = self._projection or self._start(view)
+        with self._locked(view):
             projection.push(view, trial_ids)
 
     def finish(self, view: SweepView) -> None:
         """See `Tracker.finish`."""
-        projection = self._started(view)
-        with self._answering(view), self._lock(self._uri, self._sweep_id(view)):
+        if self._projection is None and self._trust_marks and self._address.is_marked(view):
+            return
+        projection = self._projection or self._start(view)
+        with self._locked(view):
             projection.finish(view)
         if self._server is not None and self._server.artifact_error is not None:
-            raise _problem(self._uri, view, self._server.artifact_error, "the server's artifact store must take files")
+            error, self._server.artifact_error = self._server.artifact_error, None
+            raise _problem(self._address, view, error, "the server's artifact store must take files")
+        self._address.mark(view)
 
     def close(self) -> None:
         """See `Tracker.close`."""
         self._server = self._projection = None
 
-    def _started(self, view: SweepView) -> Projection:
-        if self._projection is None:
-            self.start(view)
-        assert self._projection is not None
-        return self._projection
+    def _start(self, view: SweepView) -> Projection:
+        with self._answering(view), self._address.lock():  # two that open a fresh SQLite file break its migration
+            self._server = self._server or _connect(self._address)
+        projection = Projection(self._server, self._address.sweep_id(view))
+        with self._locked(view):
+            projection.start(view)
+        self._projection = projection
+        return projection
 
-    def _sweep_id(self, view: SweepView) -> str:
-        return f"{view.revision.spec.name}@{self._store_id}"
-
-    def _lock(self, *what: str) -> FileLock:
-        self._lock_dir.mkdir(parents=True, exist_ok=True)
-        name = hashlib.sha256("\n".join(what).encode()).hexdigest()[:16]
-        return FileLock(self._lock_dir / f"mlflow-{name}.lock", timeout=_LOCK_TIMEOUT_S)
+    @contextmanager
+    def _locked(self, view: SweepView) -> Iterator[None]:
+        with self._answering(view), self._address.lock(self._address.sweep_id(view)):
+            yield
 
     @contextmanager
     def _answering(self, view: SweepView) -> Iterator[None]:
-        _prepare_environment(self._http_retries)
+        prepare_environment(self._http_retries)
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
             yield
         except (MlflowException, SQLAlchemyError, OSError) as error:
-            raise _problem(self._uri, view, error, "the tracking server must answer") from error
+            raise _problem(self._address, view, error, "the tracking server must answer") from error
 
 
 def sync(view: SweepView, uri: str, experiment: str, *, store_id: str, lock_dir: Path) -> None:
@@ -119,7 +122,7 @@ def sync(view: SweepView, uri: str, experiment: str, *, store_id: str, lock_dir:
     Raises:
         TrackingError: the server cannot be reached, or refuses.
     """
-    tracker = MlflowTracker(uri, experiment, store_id=store_id, lock_dir=lock_dir, http_retries=3)
+    tracker = MlflowTracker(uri, experiment, store_id=store_id, lock_dir=lock_dir, http_retries=3, trust_marks=False)
     tracker.start(view)
     tracker.finish(view)
     tracker.close()
@@ -128,14 +131,6 @@ def sync(view: SweepView, uri: str, experiment: str, *, store_id: str, lock_dir:
 def experiment_name(view: SweepView) -> str:
     """Returns the experiment of a sweep: the one that its spec names, else the spec's own name."""
     return view.revision.spec.tracking.experiment or view.revision.spec.name
-
-
-def shown_uri(uri: str) -> str:
-    """Returns a tracking URI without the password that it may carry."""
-    parts = urlsplit(uri)
-    if parts.password is None:
-        return uri
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{parts.netloc.rpartition('@')[2]}"))
 
 
 class _Server:
@@ -219,22 +214,21 @@ class _Server:
             return bool(error.error_code == "RESOURCE_DOES_NOT_EXIST")
 
 
-def _connect(uri: str, experiment: str, lock_dir: Path, http_retries: int) -> _Server:
-    _prepare_environment(http_retries)
+def _connect(address: Address) -> _Server:
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    client = mlflow.MlflowClient(tracking_uri=uri)
-    found = client.get_experiment_by_name(experiment)
+    client = mlflow.MlflowClient(tracking_uri=address.uri)
+    found = client.get_experiment_by_name(address.experiment)
     if found is None:
         with suppress(MlflowException):  # somebody else was faster; if not, the next line says so
-            client.create_experiment(experiment, artifact_location=_artifact_location(uri, lock_dir))
-        found = client.get_experiment_by_name(experiment)
+            client.create_experiment(address.experiment, artifact_location=address.artifact_location)
+        found = client.get_experiment_by_name(address.experiment)
     if found is None or found.lifecycle_stage != "active":
         raise TrackingError(
             Problem(
-                where=shown_uri(uri),
-                rule=f"experiment {experiment!r} must exist",
+                where=address.shown,
+                rule=f"experiment {address.experiment!r} must exist",
                 got="it was deleted" if found is not None else None,
                 remedy="Restore it in MLflow, or name another one in the spec: tracking.experiment",
             )
@@ -242,31 +236,11 @@ def _connect(uri: str, experiment: str, lock_dir: Path, http_retries: int) -> _S
     return _Server(client, found.experiment_id)
 
 
-def _artifact_location(uri: str, lock_dir: Path) -> str | None:
-    """Returns where artifacts go when there is no server to decide: beside an SQLite file, not in ./mlruns."""
-    scheme = uri.partition(":")[0]
-    if scheme == "sqlite":
-        database = Path(uri.removeprefix("sqlite:///")).absolute()
-        return (database.parent / f"{database.stem}-artifacts").as_uri()
-    database_schemes = ("postgresql", "mysql", "mssql")
-    return (lock_dir.absolute() / "artifacts").as_uri() if scheme.split("+")[0] in database_schemes else None
-
-
-def _prepare_environment(http_retries: int) -> None:
-    """Makes MLflow silent, private and impatient, before it is imported; what the user set stays, but for telemetry."""
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    os.environ["DO_NOT_TRACK"] = "true"
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(http_retries))  # the first retry comes at once
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-
-
-def _problem(uri: str, view: SweepView, error: Exception, rule: str) -> TrackingError:
-    where, lines = shown_uri(uri), str(error).strip().splitlines()
-    remedy = f"When it does: sweeper sync {view.revision.spec.name} --tracking-uri {where}"
+def _problem(address: Address, view: SweepView, error: Exception, rule: str) -> TrackingError:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    remedy = f"When it does: sweeper sync {view.revision.spec.name} --tracking-uri {address.shown}"
     return TrackingError(
-        Problem(where=where, rule=rule, got=(lines or [type(error).__name__])[0].replace(uri, where), remedy=remedy)
+        Problem(where=address.shown, rule=rule, got=lines[0].replace(address.uri, address.shown), remedy=remedy)
     )
 
 

@@ -28,8 +28,16 @@ class Keeper:
             return True
         return self._best(val_loss) == epoch or now - self._saved_at >= SAVE_EVERY_S
 
-    def saved(self, epoch: int, val_loss: Mapping[int, float], now: float, *, wants_more: bool) -> None:
-        """Notes that a state was saved; drops the older ones that are neither best nor an end."""
+    def saved(self, epoch: int, val_loss: Mapping[int, float], now: float, *, is_new: bool, wants_more: bool) -> None:
+        """Notes that a state was saved; drops the older ones that are neither best nor an end.
+
+        Args:
+            epoch: whose state.
+            val_loss: the curve up to it.
+            now: seconds of a monotonic clock.
+            is_new: the store did not hold it before; what it held may belong to another sweep, and stays.
+            wants_more: the segment goes on.
+        """
         self._saved_at = now
         best = self._best(val_loss)
         if self._order.keep_all:
@@ -37,7 +45,7 @@ class Keeper:
         for older in sorted(self._passing - {best}):
             self._store.drop("states", self._order.states[older])
             self._passing.discard(older)
-        if wants_more and epoch != 0 and not self._order.ending(epoch, val_loss):
+        if is_new and wants_more and epoch != 0 and not self._order.ending(epoch, val_loss):
             self._passing.add(epoch)
 
     def _best(self, val_loss: Mapping[int, float]) -> int | None:

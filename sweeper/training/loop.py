@@ -9,7 +9,7 @@ from dataclasses import replace
 from sweeper.evaluation import TRAINING_ITEM, Item, records_of
 from sweeper.records import Failure, Record
 from sweeper.store.objects import ObjectStore
-from sweeper.store.rows import is_measured, read_records, write_outputs, write_records
+from sweeper.store.rows import is_measured, read_outputs, read_records, write_outputs, write_records
 from sweeper.tasks.base import OUT_OF_MEMORY, Measured, NonFiniteLoss, Task, TrainingState
 from sweeper.training.events import EpochDone, Event, ParentMissing, SegmentFailed
 from sweeper.training.keeping import Keeper
@@ -37,7 +37,7 @@ def train_segment(order: Order, task: Task, items: tuple[Item, ...], store: Obje
     done_epoch, state = found
     val_loss = dict(order.val_loss)
     for epoch in range(order.first_epoch, done_epoch + 1):
-        done = _found(order.states[epoch], epoch, store)
+        done = _found(order.states[epoch], epoch, items, store)
         val_loss[epoch] = done.val_loss
         yield done
 
@@ -53,14 +53,17 @@ def train_segment(order: Order, task: Task, items: tuple[Item, ...], store: Obje
         except OUT_OF_MEMORY:
             raise  # an accident, not a result: tried again elsewhere
         except Exception as error:  # of code or data: a result, kept under the id of the state that cannot be made
-            yield SegmentFailed(failure=_record_failure(order, epoch, error, store))
+            failure = failure_of(order, epoch, error, place=f"epoch {epoch}")
+            store.put("failures", failure.state_id, failure.to_json())
+            yield SegmentFailed(failure=failure)
             return
         done = _write(order.states[epoch], epoch, values, measured, items, store, time.monotonic() - began)
         val_loss[epoch] = done.val_loss
         wants_more = epoch < order.last_epoch and order.wants(epoch + 1, val_loss)
         if keeper.due(epoch, val_loss, time.monotonic(), wants_more=wants_more):
-            done = replace(done, warnings=done.warnings + _save(order.states[epoch], state, store))
-            keeper.saved(epoch, val_loss, time.monotonic(), wants_more=wants_more)
+            is_new, warnings = _save(order.states[epoch], state, store)
+            done = replace(done, warnings=done.warnings + warnings)
+            keeper.saved(epoch, val_loss, time.monotonic(), is_new=is_new, wants_more=wants_more)
         yield done
 
 
@@ -84,8 +87,14 @@ def _newest_state(
     return None if data is None else (order.first_epoch - 1, load_state(data, order.device))
 
 
-def _found(state_id: str, epoch: int, store: ObjectStore) -> EpochDone:
-    return EpochDone(state_id=state_id, epoch=epoch, records=read_records(store, state_id), seconds=None)
+def _found(state_id: str, epoch: int, items: tuple[Item, ...], store: ObjectStore) -> EpochDone:
+    """Returns an epoch that the store holds, with the items that were asked for since it was trained."""
+    records = read_records(store, state_id)
+    known = {record.item for record in records}
+    for item in items:
+        if item.item_id not in known and (outputs := read_outputs(store, state_id, item.outputs)) is not None:
+            records = (*records, item.record(state_id, epoch, outputs, records[0].measured_at))
+    return EpochDone(state_id=state_id, epoch=epoch, records=records, seconds=None)
 
 
 def _write(
@@ -97,7 +106,7 @@ def _write(
     store: ObjectStore,
     seconds: float,
 ) -> EpochDone:
-    """Writes the outputs and the records of an epoch."""
+    """Writes the outputs and the records of an epoch; returns what the store then holds of it."""
     now = time.time()
     for key, outputs in measured.outputs.items():
         write_outputs(store, state_id, key, outputs)
@@ -112,34 +121,38 @@ def _write(
     )
     records = (training, *records_of(items, state_id, epoch, measured.outputs, now))
     warnings = write_records(store, records)
-    return EpochDone(state_id=state_id, epoch=epoch, records=records, seconds=seconds, warnings=warnings)
+    first = {record.item: record for record in read_records(store, state_id)}
+    kept = tuple(first.get(record.item, record) for record in records)  # of a rebuilt epoch the first result stays
+    return EpochDone(state_id=state_id, epoch=epoch, records=kept, seconds=seconds, warnings=warnings)
 
 
-def _save(state_id: str, state: TrainingState, store: ObjectStore) -> tuple[str, ...]:
-    """Writes a state; where the same id holds other tensors the first are kept, and the user is told."""
+def _save(state_id: str, state: TrainingState, store: ObjectStore) -> tuple[bool, tuple[str, ...]]:
+    """Writes a state; where the same id holds other tensors the first are kept.
+
+    Returns:
+        Whether this call wrote it, and what the user should know.
+    """
     data = dump_state(state)
     if store.put("states", state_id, data):
-        return ()
+        return True, ()
     stored = store.get("states", state_id)
     if stored is None:  # was damaged and has been moved aside
-        store.put("states", state_id, data)
-        return ()
+        return store.put("states", state_id, data), ()
     if state_bits(stored) == state_bits(data):
-        return ()
+        return False, ()
     store.put("conflicts", f"{state_id}.{state_bits(data)[:16]}", data)
-    return (f"state {state_id[:12]} came out with other tensors than the stored one; the first is kept",)
+    return False, (f"state {state_id[:12]} came out with other tensors than the stored one; the first is kept",)
 
 
-def _record_failure(order: Order, epoch: int, error: Exception, store: ObjectStore) -> Failure:
-    failure = Failure(
+def failure_of(order: Order, epoch: int, error: Exception, *, place: str) -> Failure:
+    """Returns an exception as the failure of the state at the end of an epoch."""
+    return Failure(
         state_id=order.states[epoch],
         epoch=epoch,
-        place=f"epoch {epoch}",
+        place=place,
         reason=str(error) if isinstance(error, NonFiniteLoss) else f"{type(error).__name__}: {error}",
         details="".join(traceback.format_exception(error)),
     )
-    store.put("failures", failure.state_id, failure.to_json())
-    return failure
 
 
 def _finite(values: Mapping[str, float]) -> Mapping[str, float]:

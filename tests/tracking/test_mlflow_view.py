@@ -7,7 +7,7 @@ import pytest
 
 from sweeper.errors import TrackingError
 from sweeper.reporting.view import SweepView
-from sweeper.tracking.mlflow_view import MlflowTracker, experiment_name, shown_uri, sync
+from sweeper.tracking.mlflow_view import MlflowTracker, experiment_name, sync
 
 from .conftest import ITEM, NEURAL, Sweep
 
@@ -337,10 +337,20 @@ def test_an_unreachable_server_is_an_error_with_a_remedy(sweep: Sweep, tmp_path:
     assert caught.value.exit_code == 3
 
 
-def test_passwords_are_not_shown() -> None:
-    assert shown_uri("postgresql://lab:secret@host:5432/db") == "postgresql://lab:***@host:5432/db"
-    assert shown_uri("sqlite:////a/b.db") == "sqlite:////a/b.db"
-
-
 def test_the_experiment_is_the_specs_name_unless_it_names_one(sweep: Sweep) -> None:
     assert experiment_name(sweep.view()) == "small"
+
+
+def test_a_sweep_tracked_in_full_is_left_alone_until_something_changes(server: Server, sweep: Sweep) -> None:
+    view = sweep.finish().view()
+    server.sync(view)
+    with sqlite3.connect(server.uri.removeprefix("sqlite:///")) as connection:
+        connection.execute("DELETE FROM tags WHERE key = 'sweeper.recovery'")
+    connection.close()
+    tracker = server.tracker()
+    tracker.start(view)
+    tracker.finish(view)
+    run = server.run(sweep.trial(2).trial_id)
+    assert "sweeper.recovery" not in server.tags(run)  # nobody looked
+    tracker.push(view, [sweep.trial(2).trial_id])
+    assert server.tags(run)["sweeper.recovery"] == "1"

@@ -1,0 +1,109 @@
+"""What a doctor says: one row per check, and the verdict over all of them."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
+
+from sweeper.errors import Problem, SweeperError
+
+Verdict: TypeAlias = Literal["ok", "deviates", "failed", "not applicable"]
+
+_INDENT = " " * 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """States the outcome of one check.
+
+    Attributes:
+        name: what was checked.
+        expected: the published figure, or what any sound machine gives.
+        found: what is here.
+        verdict: `ok`; `deviates`: the spec itself asks for something else than the published study; `failed`: the
+            spec asks for the published thing, and what is here is not it, or something is broken;
+            `not applicable`: there is no figure for what the spec asks for.
+        cause: the likely cause, or why a figure does not apply.
+        remedy: the way out.
+    """
+
+    name: str
+    expected: str
+    found: str
+    verdict: Verdict
+    cause: str | None = None
+    remedy: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """Holds all rows.
+
+    Attributes:
+        title: what was examined.
+        rows: in the order of the checks.
+    """
+
+    title: str
+    rows: tuple[Row, ...]
+
+    @property
+    def has_failed(self) -> bool:
+        """Tells whether something is not what the spec says it is."""
+        return any(row.verdict == "failed" for row in self.rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the rows as plain JSON values."""
+        return {"schema_version": 1, "rows": [asdict(row) for row in self.rows]}
+
+    def to_text(self) -> str:
+        """Returns an aligned table, causes and remedies under their rows, and the verdict as last line."""
+        cells = [(row.verdict, row.name, row.expected, row.found) for row in self.rows]
+        header = ("verdict", "check", "expected", "found")
+        widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+        lines = [self.title, "", _aligned(header, widths)]
+        for row, texts in zip(self.rows, cells, strict=True):
+            lines.append(_aligned(texts, widths))
+            if row.verdict in ("failed", "deviates"):
+                lines += [f"{_INDENT}{text}" for text in _explanation(row)]
+        return "\n".join([*lines, "", self.conclusion()])
+
+    def conclusion(self) -> str:
+        """Returns one line: whether network and data are the published ones."""
+        counts = Counter(row.verdict for row in self.rows)
+        numbers = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+        if counts["failed"]:
+            names = "; ".join(row.name for row in self.rows if row.verdict == "failed")
+            return f"verdict: FAILED ({numbers}): {names}"
+        if counts["deviates"]:
+            return f"verdict: sound, but by the spec's own choice not the published study ({numbers})"
+        if counts["not applicable"]:
+            return f"verdict: sound as far as could be checked; published figures do not apply ({numbers})"
+        return f"verdict: network and data are the published ones ({numbers})"
+
+
+class Unfinished(SweeperError):
+    """Says that weights or images are absent, and what could be checked without them.
+
+    Attributes:
+        report: the checks that were made; None after a process border.
+    """
+
+    def __init__(self, problems: Problem | Sequence[Problem], report: Report | None = None) -> None:
+        super().__init__(problems)
+        self.report = report
+
+
+def unfinished(problems: Sequence[Problem], report: Report) -> Unfinished:
+    """Returns the error for absent weights or images, with the checks that were made all the same."""
+    note = f"the checks that need neither weights nor images were made all the same\n{report.to_text()}"
+    return Unfinished([*problems, Problem(where="doctor", rule=note)], report)
+
+
+def _aligned(texts: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(text.ljust(width) for text, width in zip(texts, widths, strict=True)).rstrip()
+
+
+def _explanation(row: Row) -> list[str]:
+    parts = (("likely cause", row.cause), ("remedy", row.remedy))
+    return [f"{label}: {text}" for label, text in parts if text]

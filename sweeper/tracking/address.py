@@ -1,0 +1,105 @@
+"""Where a sweep is tracked: what of it may be shown, which locks and marks belong to it."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from filelock import FileLock
+
+from sweeper.plan.identity import content_id
+from sweeper.reporting.view import SweepView
+from sweeper.tracking.points import logged_of
+
+_LOCK_TIMEOUT_S = 600.0
+_SQLITE = "sqlite:///"
+_DATABASES = ("postgresql", "mysql", "mssql")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Address:
+    """One experiment at one tracking URI, as the processes that share a folder use it.
+
+    Attributes:
+        uri: MLflow tracking URI.
+        experiment: its name.
+        store_id: identity of the store, so that equal sweep names of two stores stay apart.
+        folder: lock files and marks.
+    """
+
+    uri: str
+    experiment: str
+    store_id: str
+    folder: Path
+
+    @property
+    def shown(self) -> str:
+        """The URI without the password that it may carry."""
+        parts = urlsplit(self.uri)
+        if parts.password is None:
+            return self.uri
+        return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{parts.netloc.rpartition('@')[2]}"))
+
+    @property
+    def artifact_location(self) -> str | None:
+        """Where artifacts go when there is no server to decide: beside an SQLite file, not in ./mlruns."""
+        if (database := self._sqlite_file()) is not None:
+            return (database.parent / f"{database.stem}-artifacts").as_uri()
+        scheme = self.uri.partition(":")[0].partition("+")[0]
+        return (self.folder.absolute() / "mlflow-artifacts").as_uri() if scheme in _DATABASES else None
+
+    def sweep_id(self, view: SweepView) -> str:
+        """Returns what a sweep's runs are found by."""
+        return f"{view.revision.spec.name}@{self.store_id}"
+
+    def lock(self, *what: str) -> FileLock:
+        """Returns the lock of the URI, or of something at it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder / f"{self._name(*what)}.lock", timeout=_LOCK_TIMEOUT_S)
+
+    def mark(self, view: SweepView) -> None:
+        """Remembers that everything in a view is tracked."""
+        self._mark_of(view).write_text(self._digest(view))
+
+    def is_marked(self, view: SweepView) -> bool:
+        """Tells whether a sweep without open trials was tracked in full before; an SQLite file must be the same."""
+        mark = self._mark_of(view)
+        if not mark.is_file() or any(view.status(trial_id) == "open" for trial_id in view.trials):
+            return False
+        return mark.read_text() == self._digest(view)
+
+    def _mark_of(self, view: SweepView) -> Path:
+        return self.folder / f"{self._name(self.experiment, self.sweep_id(view))}.done"
+
+    def _digest(self, view: SweepView) -> str:
+        database = self._sqlite_file()
+        file = database.stat() if database is not None and database.exists() else None
+        trials = {
+            trial_id: [view.status(trial_id), view.failure(trial_id), logged_of(view, trial).digest]
+            for trial_id, trial in view.trials.items()
+        }
+        place = [] if file is None else [file.st_dev, file.st_ino]
+        missing = database is not None and file is None
+        return content_id(
+            "tracked", {"revision": view.revision.number, "trials": trials, "place": place, "missing": missing}
+        )
+
+    def _sqlite_file(self) -> Path | None:
+        return Path(self.uri.removeprefix(_SQLITE)).absolute() if self.uri.startswith(_SQLITE) else None
+
+    def _name(self, *what: str) -> str:
+        return f"mlflow-{content_id('tracking', [self.uri, *what])[:16]}"
+
+
+def prepare_environment(http_retries: int) -> None:
+    """Makes MLflow silent, private and impatient before it is imported; what the user set stays, but for telemetry.
+
+    Args:
+        http_retries: how often a request is repeated; the first time at once, then after 2, 4, ... seconds.
+    """
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ["DO_NOT_TRACK"] = "true"
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(http_retries))
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")

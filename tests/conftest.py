@@ -1,0 +1,232 @@
+"""A small engine that the tests of tasks, training and execution share: one drawn data set, one feature cache."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MANIFEST = """\
+name: small
+source: drawn by sweeper.data.synthetic
+licence: Apache-2.0
+generator: {name: drawings, num_train: 40, num_test: 12, seed: 1}
+"""
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns nested sections with some fields replaced."""
+    result = dict(base)
+    for key, value in changes.items():
+        nested = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if nested else value
+    return result
+
+
+class Watch:
+    """A display that keeps what it is shown, and can ask for a stop after some trained epochs."""
+
+    def __init__(self, stop: threading.Event | None = None, stop_after: int | None = None) -> None:
+        self.stop_event, self.stop_after = stop, stop_after
+        self.epochs: list[Any] = []
+        self.notes: list[str] = []
+
+    def start(self, *, epochs: int, trials: int) -> None:
+        """Shows nothing."""
+
+    def epoch(self, done: Any, waiting: int) -> None:
+        self.epochs.append(done)
+        if self.stop_event is not None and len(self.trained) == self.stop_after:
+            self.stop_event.set()
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def stop(self) -> None:
+        """Shows nothing."""
+
+    @property
+    def trained(self) -> list[tuple[int, str]]:
+        """Epoch and state of everything that was trained, not found."""
+        return [(done.epoch, done.state_id) for done in self.epochs if done.seconds is not None and done.epoch > 0]
+
+
+@dataclass
+class Ran:
+    """What came of a run, and what it showed on the way."""
+
+    outcome: Any
+    watch: Watch
+    backends: int
+    sweep: Any
+
+    @property
+    def status(self) -> str:
+        return str(self.outcome.status)
+
+    @property
+    def epochs_trained(self) -> int:
+        return int(self.outcome.epochs_trained)
+
+    def trial(self, **swept: Any) -> Any:
+        """Returns the only trial with these swept fields (last part of their names); none: the baseline."""
+        fits = [
+            trial
+            for trial in self.sweep.trials
+            if {name.rsplit(".", 1)[-1]: value for name, value in trial.swept} == swept
+            and (swept or not trial.config.perturbation)
+        ]
+        assert len(fits) == 1, [trial.name for trial in self.sweep.trials]
+        return fits[0]
+
+
+@dataclass
+class Engine:
+    """Runs small sweeps; every one reads the same frozen features."""
+
+    manifest: Path
+    cache: Path
+    base: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.base = {
+            "name": "test",
+            "data": {"manifest": str(self.manifest)},
+            "model": {"backbone": "tiny-clip", "pretrained": "builtin", "adapter": {"rank": 4}},
+            "training": {"optimizer": {"name": "adamw", "lr": 0.01}, "batch_size": 16, "max_epochs": 6},
+            "stopping": {"rule": "horizon", "horizon_after_window": 2},
+            "numerics": {"device": "cpu"},
+            "evaluation": {"bootstraps": 3},
+        }
+
+    def sweep(self, **changes: Any) -> Any:
+        from sweeper.execution.prepare import resolve_sweep
+        from sweeper.spec.load import parse_spec
+
+        spec = parse_spec(json.dumps(merged(self.base, changes)), "test.yaml")
+        return resolve_sweep(spec, device="cpu")
+
+    def config(self, **changes: Any) -> Any:
+        """Returns the first trial's configuration."""
+        return self.sweep(**changes).trials[0].config
+
+    def run(
+        self,
+        store: Path,
+        backend: Callable[[], Any] | None = None,
+        *,
+        stop_after: int | None = None,
+        sweep: Any = None,
+        **changes: Any,
+    ) -> Ran:
+        from sweeper.execution.driver import Run, run_sweep
+        from sweeper.execution.local import LocalBackend
+        from sweeper.store.objects import LocalStore
+        from sweeper.tracking.base import NullTracker
+
+        made: list[Any] = []
+
+        def make() -> Any:
+            made.append((backend or LocalBackend)())
+            return made[-1]
+
+        stop = threading.Event()
+        watch = Watch(stop, stop_after)
+        sweep = sweep or self.sweep(**changes)
+        run = Run(
+            sweep=sweep,
+            source="test",
+            store=LocalStore(store),
+            cache=self.cache,
+            backend=make,
+            gpu=0.0,
+            tracker=NullTracker(),
+            progress=watch,
+            stop=stop,
+        )
+        return Ran(outcome=run_sweep(run), watch=watch, backends=len(made), sweep=sweep)
+
+    def task(self, **changes: Any) -> Any:
+        """Returns a prepared task."""
+        from sweeper.data.features import FeatureCache
+        from sweeper.tasks import prepare
+
+        sweep = self.sweep(**changes)
+        return prepare(sweep.trials[0].config, sweep.spec.evaluation, FeatureCache(self.cache), "cpu")
+
+    def regime(self, *perturbations: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+        """Returns what holds in an epoch in which some perturbations act."""
+        from sweeper.plan.lineage import base_regime
+
+        sweep = self.sweep(**changes)
+        trial = sweep.trials[0]
+        windows = self.config(**merged(changes, {"perturbation": list(perturbations)})).perturbation
+        acting = [window.regime(trial.config.seeds.noise) for window in windows]
+        return {**base_regime(trial.config, trial.inputs), "perturbation": acting or None}
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """A small data set and a feature cache, made once for all tests of a process."""
+    import torch
+
+    folder = tmp_path_factory.mktemp("engine")
+    (folder / "small.yaml").write_text(MANIFEST)
+    torch.set_num_threads(1)
+    return Engine(manifest=folder / "small.yaml", cache=folder / "features")
+
+
+def state_bits_of(store: Path) -> dict[str, str]:
+    """Returns the hash of every state of a store by id."""
+    from sweeper.store.objects import LocalStore
+    from sweeper.training.state import state_bits
+
+    objects = LocalStore(store)
+    return {key: state_bits(objects.get("states", key) or b"") for key in objects.keys("states")}
+
+
+def record_values_of(store: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """Returns the values of every record of a store, by state and item."""
+    from sweeper.store.objects import LocalStore
+    from sweeper.store.rows import iterate_records
+
+    found = (record for _, records in iterate_records(LocalStore(store), set()) for record in records)
+    return {(record.state_id, record.item): dict(record.values) for record in found}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Reads stores for comparison."""
+
+    states: Callable[[Path], dict[str, str]] = state_bits_of
+    records: Callable[[Path], dict[tuple[str, str], dict[str, Any]]] = record_values_of
+
+    def same(self, first: Path, second: Path) -> bool:
+        """Tells whether two stores hold the same states and records, bit for bit."""
+        return self.states(first) == self.states(second) and self.records(first) == self.records(second)
+
+
+@pytest.fixture(scope="session")
+def reading() -> Reading:
+    return Reading()
+
+
+@pytest.fixture(scope="session")
+def grid_axes() -> dict[str, Any]:
+    """Two starts by two lengths: 4 trials and their baseline."""
+    return {
+        "perturbation": {"kind": "random_target"},
+        "axes": {"perturbation.start": [2, 4], "perturbation.length": [1, 2]},
+    }
+
+
+@pytest.fixture(scope="session")
+def grid(engine: Engine, tmp_path_factory: pytest.TempPathFactory, grid_axes: dict[str, Any]) -> Iterator[Path]:
+    """The store of the small grid, run undisturbed in this process: what every disturbed run must equal."""
+    store = tmp_path_factory.mktemp("grid") / "store"
+    ran = engine.run(store, **grid_axes)
+    assert ran.status == "done"
+    yield store
