@@ -26,7 +26,7 @@ from sweeper.data.drawing import GROUPS, Attributes, Pixels, draw_attributes, dr
 from sweeper.data.synthetic import CAPTION_WORDS, caption, named_dimensions
 from sweeper.randomness import stream
 
-CONTEXT_LENGTH = 20  # the longest caption: 8 words, a name of 7, start and end
+CONTEXT_LENGTH = 12  # the longest caption has 8 words, the longest name 7; and start and end
 CONFIG: dict[str, Any] = {
     "embed_dim": 64,
     "quick_gelu": False,  # the activation is GELU
@@ -42,7 +42,7 @@ CONFIG: dict[str, Any] = {
 }
 MEAN = (0.52997664, 0.48070561, 0.41943838)  # THINGS, as in the published study; not CLIP's
 STD = (0.27608301, 0.26593025, 0.28238822)
-TRAINED_SCALE = 20.0  # of the logits: soft enough that cosines spread
+TRAINED_SCALE = 10.0  # of the logits: so soft that cosines must spread
 STORED_SCALE = 100.0  # what CLIP-HBA multiplies cosines by; OpenAI's CLIP ends at it
 WARMUP_STEPS = 100
 WEIGHT_DECAY = 0.05
@@ -63,12 +63,12 @@ class Recipe:
 
 @click.command(context_settings={"show_default": True})
 @click.option("--seed", default=1, help="Seed of weights, drawings, captions and order.")
-@click.option("--steps", default=3000, help="Optimiser steps.")
-@click.option("--batch-size", default=128)
-@click.option("--learning-rate", default=1.5e-3, help="Peak, after the warm-up; cosine to zero.")
+@click.option("--steps", default=5000, help="Optimiser steps.")
+@click.option("--batch-size", default=64)
+@click.option("--learning-rate", default=1e-3, help="Peak, after the warm-up; cosine to zero.")
 @click.option("--num-drawings", default=50_000)
-@click.option("--naming", default=0.35, help="Share of captions with the name of a dimension.")
-@click.option("--wrong", default=0.3, help="Share of these names that are any dimension's, not a fitting one's.")
+@click.option("--naming", default=0.3, help="Share of captions that are the name of a dimension.")
+@click.option("--wrong", default=0.1, help="Share of these names that are any dimension's, not a fitting one's.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("models/tiny_clip"))
 def main(out: Path, **options: Any) -> None:
     """Pre-trains the tiny CLIP contrastively and writes configuration, vocabulary, weights and log."""
@@ -110,13 +110,12 @@ def make_drawings(count: int, seed: int, purpose: str) -> tuple[list[Attributes]
 
 
 def describe(attributes: Attributes, rng: np.random.Generator, recipe: Recipe) -> str:
-    """Captions a picture, at times with (or by) the name of a dimension, which at times is a wrong one."""
-    text = caption(attributes, rng)
+    """Captions a picture, at times by the name of a dimension, which at times is a wrong one."""
     if rng.random() >= recipe.naming:
-        return text
+        return caption(attributes, rng)
     wrong = rng.random() < recipe.wrong
     column = rng.integers(len(PROMPTS)) if wrong else rng.choice(named_dimensions(attributes))
-    return PROMPTS[column] if rng.random() < 0.5 else f"{text}; {PROMPTS[column]}"
+    return PROMPTS[column]
 
 
 def train(model: CLIP, tokenize: Tokenize, recipe: Recipe) -> Iterator[str]:

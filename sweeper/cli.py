@@ -198,8 +198,9 @@ def results(
         _draw(view, figures)
     if html is not None:
         from sweeper.reporting.html import write_report
+        from sweeper.store.objects import LocalStore
 
-        write_report(view, html)
+        write_report(view, html, LocalStore(store, create=False))
         click.echo(f"wrote {html}", err=True)
 
 

@@ -27,6 +27,7 @@ from sweeper.store.objects import LocalStore
 from sweeper.tracking.base import NullTracker, Tracker
 
 NO_TRACKING = "off"
+FINISH_TRACKING_S = 300.0  # a thousand runs take minutes to log; what is left after that is for `sweeper sync`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -204,4 +205,4 @@ def _tracker(asked: str | None, spec: SweepSpec, store: LocalStore, progress: Pr
 
     experiment = spec.tracking.experiment or spec.name
     tracker = MlflowTracker(uri, experiment, store_id=store.store_id, lock_dir=store.root / "tmp")
-    return BackgroundTracker(tracker, progress.note)
+    return BackgroundTracker(tracker, progress.note, finish_timeout_s=FINISH_TRACKING_S)

@@ -127,7 +127,7 @@ SCENES: dict[str, tuple[tuple[int, int, int], tuple[int, int, int], bool]] = {
     "hall": ((192, 210, 200), (160, 108, 84), False),
 }
 
-_INKS = "0BSDLWMGF"
+_INKS = "0BSDLWMGFO"  # O: outline
 _FIXED_INKS = ((34, 34, 40), (250, 248, 240), (140, 92, 52), (164, 170, 178), (62, 140, 58), (252, 186, 40))
 _SLOTS = ((21, 21), (58, 21), (21, 58), (58, 58), (40, 40))  # (x, y) centres of several things
 
@@ -243,6 +243,12 @@ def _sprite(kind: str, radius: int, rng: np.random.Generator) -> Pixels:
     inks = np.zeros(u.shape, np.uint8)
     for ink, shape, numbers in _parts(kind):
         inks[_inside(shape, numbers, u, v)] = ink
+    solid, near = inks > 0, np.zeros(inks.shape, np.bool_)
+    near[1:] |= solid[:-1]
+    near[:-1] |= solid[1:]
+    near[:, 1:] |= solid[:, :-1]
+    near[:, :-1] |= solid[:, 1:]
+    inks[near & ~solid] = _INKS.index("O")
     return inks
 
 
@@ -296,7 +302,8 @@ def _coloured(sprite: Pixels, attributes: Attributes) -> Grid:
     body = COLOURS[attributes.colour]
     second = tuple(c + 96 for c in body) if max(body) < 140 else tuple(c * 3 // 5 for c in body)
     shaded = tuple(c * 3 // 4 + 10 for c in body)
-    palette = np.array(((0, 0, 0), body, shaded, *_FIXED_INKS), np.int32)
+    outline = tuple(c * 2 // 5 for c in body)
+    palette = np.array(((0, 0, 0), body, shaded, *_FIXED_INKS, outline), np.int32)
     colours = palette[sprite]
     x, y = np.arange(sprite.shape[1])[None, :], np.arange(sprite.shape[0])[:, None]
     pattern = {

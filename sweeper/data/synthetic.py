@@ -60,7 +60,7 @@ _RDM_STEP = 2.0**-20
 _ANSWERS = 2  # how often every triplet is answered
 _TEMPERATURE = 1000.0  # of the choices, in squared units of the targets
 
-_FUNCTION_WORDS = ("a", "many", "thing", "in", "the")
+_FUNCTION_WORDS = ("a", "many", "in", "the")
 CAPTION_WORDS = tuple(
     sorted({*GROUPS, *KINDS, *COLOURS, *TEXTURES, *SIZES, *SCENES, *_FUNCTION_WORDS})
 )  # every word that a caption may use
@@ -130,13 +130,13 @@ def caption(attributes: Attributes, rng: np.random.Generator) -> str:
     Returns:
         For instance `"a small red fish in the sea"`.
     """
-    size, colour, texture, kind, scene = rng.random(5)
-    words = ["many" if attributes.many else "a"]
-    words += [attributes.size] if size < 0.25 else []
-    words += [attributes.colour] if colour < 0.5 else []
-    words += [attributes.texture] if texture < 0.25 else []
-    words += [attributes.kind if kind < 0.95 else "thing"]
-    words += ["in", "the", attributes.scene] if scene < 0.3 else []
+    many, size, colour, texture, scene = rng.random(5)
+    words = ["many"] if attributes.many and many < 0.5 else ["a"]
+    words += [attributes.size] if size < 0.15 else []
+    words += [attributes.colour] if colour < 0.4 else []
+    words += [attributes.texture] if texture < 0.15 else []
+    words += [attributes.kind]
+    words += ["in", "the", attributes.scene] if scene < 0.2 else []
     return " ".join(words)
 
 

@@ -42,10 +42,12 @@ class Report:
     Attributes:
         title: what was examined.
         rows: in the order of the checks.
+        missing: what could not be examined, or None.
     """
 
     title: str
     rows: tuple[Row, ...]
+    missing: str | None = None
 
     @property
     def has_failed(self) -> bool:
@@ -72,6 +74,7 @@ class Report:
         """Returns one line: whether network and data are the published ones."""
         counts = Counter(row.verdict for row in self.rows)
         numbers = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+        numbers += "" if self.missing is None else f"; {self.missing}"
         if counts["failed"]:
             names = "; ".join(row.name for row in self.rows if row.verdict == "failed")
             return f"verdict: FAILED ({numbers}): {names}"
@@ -79,7 +82,8 @@ class Report:
             return f"verdict: sound, but by the spec's own choice not the published study ({numbers})"
         if counts["not applicable"]:
             return f"verdict: sound as far as could be checked; published figures do not apply ({numbers})"
-        return f"verdict: network and data are the published ones ({numbers})"
+        what = "network and data are" if self.missing is None else "so far, the data are"
+        return f"verdict: {what} the published ones ({numbers})"
 
 
 class Unfinished(SweeperError):

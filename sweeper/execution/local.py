@@ -1,5 +1,7 @@
 """The local backend: one worker in this process, for debugging and short work."""
 
+from contextlib import closing
+
 from sweeper.execution.base import Job
 from sweeper.execution.worker import Worker
 from sweeper.store.objects import LocalStore
@@ -21,12 +23,13 @@ class LocalBackend:
 
 
 def _train(worker: Worker, order: Order, job: Job) -> None:
-    for event in worker.train(order):
-        job.dispatcher.note(order.segment_id, event)
-        job.on_events([event])
-        if isinstance(event, SegmentFailed | ParentMissing):
-            return
-        if job.stop.is_set():
-            job.dispatcher.requeue(order.segment_id)
-            return
+    with closing(worker.train(order)) as events:
+        for event in events:
+            job.dispatcher.note(order.segment_id, event)
+            job.on_events([event])
+            if isinstance(event, SegmentFailed | ParentMissing):
+                return
+            if job.stop.is_set():
+                job.dispatcher.requeue(order.segment_id)
+                return
     job.dispatcher.finished(order.segment_id)

@@ -11,7 +11,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ class RayBackend:
 class SegmentTrainable(tune.Trainable):
     """A worker that stands for one trial at a time and trains whatever is ready."""
 
-    def setup(
+    def setup(  # type: ignore[override]  # Tune hands the rest over by name, see `with_parameters`
         self,
         config: dict[str, Any],
         *,
@@ -115,7 +115,7 @@ class SegmentTrainable(tune.Trainable):
         self._worker = Worker(LocalStore(Path(store)), Path(cache))
         cap_gpu_memory(gpu)
         self._segment_id: str | None = None
-        self._events: Iterator[Event] = iter(())
+        self._events: Generator[Event, None, None] | None = None
         self._shown: dict[str, Any] = {"epoch": 0, "val_loss": float("nan"), "rsa_behavioral": float("nan")}
         self._enter(config)
 
@@ -152,6 +152,7 @@ class SegmentTrainable(tune.Trainable):
     def _advance(self, deadline: float) -> None:
         """Trains until the deadline or the segment's end, and hands in the epochs."""
         assert self._segment_id is not None
+        assert self._events is not None
         events: list[Event] = []
         finished = True
         for event in self._events:
@@ -163,6 +164,7 @@ class SegmentTrainable(tune.Trainable):
                 break
         delivery = Delivery(segment_id=self._segment_id, events=tuple(events), finished=finished)
         if not ray.get(self._exchange.deliver.remote(self._trial_id, delivery)):
+            self._events.close()  # saves the state reached, if the user stopped the run
             self._segment_id = None
 
     def _show(self, done: EpochDone) -> None:
@@ -306,7 +308,7 @@ def _refuse_infeasible(job: Job) -> None:
     """
     if job.address not in (None, "local"):
         return
-    there = ray.cluster_resources()
+    there = ray.cluster_resources()  # type: ignore[no-untyped-call]
     for name, asked in (("CPU", job.cpu), ("GPU", job.gpu)):
         if asked > there.get(name, 0.0):
             problem = Problem(
@@ -325,7 +327,8 @@ def cluster_device(address: str | None) -> Device:
         ClusterError: the cluster cannot be reached.
     """
     with connected(address):
-        return Device(kind="cuda" if ray.cluster_resources().get("GPU", 0) > 0 else "cpu")
+        gpus = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]
+        return Device(kind="cuda" if gpus > 0 else "cpu")
 
 
 @contextmanager

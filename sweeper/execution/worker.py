@@ -1,6 +1,6 @@
 """The worker: keeps its prepared task warm and trains one segment after another. It needs the store only."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import torch
@@ -32,7 +32,7 @@ class Worker:
         self._cache = FeatureCache(cache_dir)
         self._prepared: tuple[str, Task, tuple[Item, ...]] | None = None
 
-    def train(self, order: Order) -> Iterator[Event]:
+    def train(self, order: Order) -> Generator[Event, None, None]:
         """Yields the epochs of a segment; see `train_segment`.
 
         Raises:

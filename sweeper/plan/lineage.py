@@ -92,30 +92,30 @@ class Lineage:
 
 
 def root_id(config: TrialConfig, inputs: Inputs) -> str:
-    """Returns the id of the untrained model: what is built, and from which seed."""
-    return content_id(
-        "root",
-        {
-            "semantics": SEMANTICS,
-            "model": _model_fields(config, inputs),
-            "seed": config.seeds.init,
-            "numerics": _numerics_fields(config, inputs),
-        },
-    )
+    """Returns the id of the untrained model: what is built, from which seed, and on which split it is measured."""
+    return content_id("root", {**_setting(config, inputs), "seed": config.seeds.init})
 
 
 def base_regime(config: TrialConfig, inputs: Inputs) -> dict[str, Any]:
     """Returns what holds in every undisturbed epoch of a configuration."""
-    training, data, seeds = config.training, config.data, config.seeds
+    training = config.training
+    return {
+        **_setting(config, inputs),
+        "optimizer": training.optimizer.model_dump(),
+        "batch_size": training.batch_size,
+        "order": {"rule": training.order, "seed": config.seeds.order},
+    }
+
+
+def _setting(config: TrialConfig, inputs: Inputs) -> dict[str, Any]:
+    """Returns what is the same in every epoch, the untrained model's included: network, data and split, numerics."""
+    data = config.data
     return {
         "semantics": SEMANTICS,
         "model": _model_fields(config, inputs),
         "data": inputs.data,
         "preprocessing": data.preprocessing,
-        "split": {"rule": data.split, "seed": seeds.split, "train_fraction": data.train_fraction},
-        "optimizer": training.optimizer.model_dump(),
-        "batch_size": training.batch_size,
-        "order": {"rule": training.order, "seed": seeds.order},
+        "split": {"rule": data.split, "seed": config.seeds.split, "train_fraction": data.train_fraction},
         "numerics": _numerics_fields(config, inputs),
     }
 

@@ -19,6 +19,8 @@ Points = Mapping[int, float]
 """Epoch -> value."""
 PANELS_PER_PAGE = 5
 _MOST_SHADED = 20
+_EARLY = 3  # epochs before this one may be cut off the loss axis
+_FAR = 3.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -210,12 +212,26 @@ def _draw_panel(figure: "Figure", panel: CurvePanel, left: "Axes", right: "Axes"
     for line, color in zip(panel.lines, _colors(panel.lines), strict=True):
         left.plot(*_points(line.val_loss), color=color, linewidth=0.9, label=line.label)
         right.plot(*_points(line.rsa), color=color, linewidth=0.9, label=line.label)
+    left.set_ylim(*_loss_range(panel))
     if len(panel.lines) <= len(COLORS):
         title = f"{panel.legend} (epochs)" if panel.legend == "length" else panel.legend or None
         legend = right.legend(fontsize=7, title=title, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
         legend.get_title().set_fontsize(7)
     elif orders := [line.order for line in panel.lines if line.order is not None]:
         figure.colorbar(_scale(orders), ax=right, pad=0.01).set_label(f"{panel.legend} (epoch)", fontsize=8)
+
+
+def _loss_range(panel: CurvePanel) -> tuple[float | None, float | None]:
+    """Returns the limits of the loss axis: first epochs far above all that follows are cut off."""
+    first = min((line.window[0] for line in panel.lines if line.window is not None), default=_EARLY)
+    everything = [value for line in _all_lines(panel) for value in line.val_loss.values()]
+    later = [
+        value for line in _all_lines(panel) for epoch, value in line.val_loss.items() if epoch >= min(first, _EARLY)
+    ]
+    if not later or max(later) == min(later) or max(everything) - min(later) <= _FAR * (max(later) - min(later)):
+        return None, None
+    margin = 0.15 * (max(later) - min(later))
+    return min(later) - margin, max(later) + margin
 
 
 def _colors(lines: tuple[Line, ...]) -> list[Any]:
@@ -234,7 +250,7 @@ def _scale(values: Sequence[float]) -> Any:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
 
-    darker = ListedColormap(colormaps["plasma"](range(225)))  # its last colours are too light on white
+    darker = ListedColormap(colormaps["plasma"](range(210)))  # its last colours are too light on white
     return ScalarMappable(Normalize(min(values), max(max(values), min(values) + 1)), darker)
 
 

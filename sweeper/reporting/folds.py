@@ -5,7 +5,7 @@ epoch, make one embedding of the whole pool. All models map into the space of th
 can be compared.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -91,13 +91,13 @@ class Part:
     Attributes:
         names: M photographs.
         trained: float32 [M, D], at the best validation epoch.
-        untrained: float32 [M, D], at epoch 0.
+        untrained: float32 [M, D], at epoch 0, or None.
         targets: float32 [M, D], or None.
     """
 
     names: tuple[str, ...]
     trained: Floats
-    untrained: Floats
+    untrained: Floats | None
     targets: Floats | None
 
 
@@ -198,20 +198,20 @@ def _part(view: SweepView, store: ObjectStore, trial: Trial, dataset: Dataset) -
     held_out = dataset.held_out
     assert held_out is not None  # the fold
     best = summary_of(view, trial)["best_epoch"]
+    trained = _outputs(store, trial, best, held_out)
+    if trained is None:
+        raise Incomplete(f"fold {trial.config.data.fold} has no outputs on its photographs at epoch {best}")
     return Part(
         names=held_out.images.names,
-        trained=_outputs(store, trial, best, held_out),
+        trained=trained,
         untrained=_outputs(store, trial, 0, held_out),
         targets=held_out.targets,
     )
 
 
-def _outputs(store: ObjectStore, trial: Trial, epoch: int, held_out: HeldOut) -> Floats:
+def _outputs(store: ObjectStore, trial: Trial, epoch: int, held_out: HeldOut) -> Floats | None:
     key = OutputKey(set_id=set_id(held_out, trial.config.data.preprocessing), layer="output")
-    outputs = read_outputs(store, trial.lineage.state_ids[epoch], key)
-    if outputs is None:
-        raise Incomplete(f"fold {trial.config.data.fold} has no outputs on its photographs at epoch {epoch}")
-    return outputs
+    return read_outputs(store, trial.lineage.state_ids[epoch], key)
 
 
 def _choices(parts: Sequence[Part], dataset: Dataset) -> dict[str, Any]:
@@ -224,55 +224,59 @@ def _choices(parts: Sequence[Part], dataset: Dataset) -> dict[str, Any]:
     if inside.sum() < 2:
         return {}
     members = np.array([[position[names[row]] for row in rows] for rows in dataset.triplets.rows[inside]])
-    trained = odd_one_out_hits(np.concatenate([part.trained for part in parts]), members, odd[inside])
-    untrained = odd_one_out_hits(np.concatenate([part.untrained for part in parts]), members, odd[inside])
-    scores = {
-        "triplets": int(inside.sum()),
-        **_mean("accuracy", trained),
-        **_mean("untrained_accuracy", untrained),
-        **_mean("gain", trained - untrained),
+    hits = {
+        name: odd_one_out_hits(embedding, members, odd[inside])
+        for name, embedding in _embeddings(parts).items()
+        if embedding is not None
     }
-    targets = [part.targets for part in parts if part.targets is not None]
-    if len(targets) == len(parts):
-        scores |= _mean("target_accuracy", odd_one_out_hits(np.concatenate(targets), members, odd[inside]))
+    scores = {"triplets": int(inside.sum()), **_mean("accuracy", hits["trained"])}
+    if "untrained" in hits:
+        scores |= _mean("untrained_accuracy", hits["untrained"]) | _mean("gain", hits["trained"] - hits["untrained"])
+    if "targets" in hits:
+        scores |= _mean("target_accuracy", hits["targets"])
     return scores
+
+
+def _embeddings(parts: Sequence[Part]) -> dict[str, Floats | None]:
+    """Returns the embeddings of all folds' photographs, one below the other; None where a fold lacks one."""
+
+    def joined(found: list[Floats | None]) -> Floats | None:
+        present = [each for each in found if each is not None]
+        return np.concatenate(present) if len(present) == len(parts) else None
+
+    return {
+        "trained": joined([part.trained for part in parts]),
+        "untrained": joined([part.untrained for part in parts]),
+        "targets": joined([part.targets for part in parts]),
+    }
 
 
 def _mean(name: str, hits: NDArray[np.float64]) -> dict[str, float]:
     return {name: float(hits.mean()), f"{name}_se": standard_error(hits)}
 
 
-def _alignment(parts: Sequence[Part], metric: RdmMetric) -> Mapping[str, Any]:
-    if any(part.targets is None for part in parts):
-        return {}
-    pooled = Part(
-        names=tuple(name for part in parts for name in part.names),
-        trained=np.concatenate([part.trained for part in parts]),
-        untrained=np.concatenate([part.untrained for part in parts]),
-        targets=np.concatenate([part.targets for part in parts if part.targets is not None]),
-    )
+def _alignment(parts: Sequence[Part], metric: RdmMetric) -> dict[str, Any]:
+    pooled = _embeddings(parts)
+    trained, untrained = pooled["trained"], pooled["untrained"]
     return {
         "rsa_targets": _mean_rsa([(part.trained, part.targets) for part in parts], metric),
         "rsa_targets_untrained": _mean_rsa([(part.untrained, part.targets) for part in parts], metric),
-        "rsa_targets_pooled": _mean_rsa([(pooled.trained, pooled.targets)], metric),
-        "rsa_targets_pooled_untrained": _mean_rsa([(pooled.untrained, pooled.targets)], metric),
+        "rsa_targets_pooled": _mean_rsa([(trained, pooled["targets"])], metric),
+        "rsa_targets_pooled_untrained": _mean_rsa([(untrained, pooled["targets"])], metric),
     }
 
 
-def _mean_rsa(pairs: Sequence[tuple[Floats, Floats | None]], metric: RdmMetric) -> float | None:
-    """Returns the mean RSA against the targets (their RDM is 1 - Pearson); None where one is undefined."""
-    try:
-        return float(
-            np.mean(
-                [
-                    rsa_score(compute_rdm(outputs, metric), compute_rdm(targets))
-                    for outputs, targets in pairs
-                    if targets is not None
-                ]
-            )
-        )
-    except UndefinedMetric:
-        return None
+def _mean_rsa(pairs: Sequence[tuple[Floats | None, Floats | None]], metric: RdmMetric) -> float | None:
+    """Returns the mean RSA against the targets (their RDM is 1 - Pearson); None where one is absent or undefined."""
+    scores = []
+    for outputs, targets in pairs:
+        if outputs is None or targets is None:
+            return None
+        try:
+            scores.append(rsa_score(compute_rdm(outputs, metric), compute_rdm(targets)))
+        except UndefinedMetric:
+            return None
+    return float(np.mean(scores))
 
 
 def _label(trial: Trial) -> str:

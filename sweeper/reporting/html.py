@@ -32,6 +32,8 @@ _CAVEATS = (
     "equally many undisturbed epochs). docs/metrics.md has the formulas.",
     "NR means: not within the epochs seen. A trial that was stopped early might have recovered later; the epochs seen "
     "after the window stand beside it.",
+    "Best values are over the epochs a trial has: one that ends before its baseline's best epoch (a horizon after "
+    "an early window) lies behind it for that reason alone.",
     "One seed is one draw: in the published runs the peak RSA varies between seeds with a standard deviation of 0.009.",
 )
 

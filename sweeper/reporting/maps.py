@@ -68,9 +68,9 @@ def recovery_info(view: SweepView) -> MapsInfo | None:
 def deviation_info(view: SweepView) -> MapsInfo | None:
     """Returns extremes against the baseline's (science.md 3.5), start x length; None without such a grid."""
     columns = {
-        "max_rsa_deviation": "max RSA, minus max of the trimmed baseline (published)",
-        "max_rsa_deviation_same_epochs": "max RSA, minus baseline's max from the start on",
-        "min_val_loss_deviation": "min validation loss, minus the baseline's",
+        "max_rsa_deviation": "max RSA, minus the max of the\ntrimmed baseline (published)",
+        "max_rsa_deviation_same_epochs": "max RSA, minus the baseline's\nmax from the start on",
+        "min_val_loss_deviation": "min validation loss,\nminus the baseline's",
     }
     return _maps(view, lambda grid: tuple(_map(grid, title, column, None) for column, title in columns.items()))
 
@@ -94,7 +94,10 @@ def draw_deviation(info: MapsInfo) -> "Figure":
     rsa, loss = _around_zero(_values(info, slice(0, 2))), _around_zero(_values(info, slice(2, 3)))
     figure = _draw(info, [Look(rsa, "RdBu", None), Look(rsa, "RdBu", "RSA"), Look(loss, "RdBu_r", "loss")])
     title = "Best values of each trial against its baseline (blue: better, red: worse)"
-    note = f"RSA against {info.caption.reference}; maxima over epochs are chosen on the test stimuli, hence too high"
+    note = (
+        f"RSA against {info.caption.reference}; maxima over epochs are chosen on the test stimuli, hence too high; "
+        "\na trial that ends before its baseline's best epoch lies behind it for that reason alone"
+    )
     return titled(figure, info.caption, title, note)
 
 
@@ -149,9 +152,11 @@ def _around_zero(values: list[float]) -> Any:
 
 def _draw(info: MapsInfo, looks: list[Look]) -> "Figure":
     """Draws a row of axes per grid and a column per map."""
+    from matplotlib.ticker import MaxNLocator
+
     widest = max(len(row.lengths) for row in info.rows)
     width = len(looks) * (1.2 + 0.5 * max(widest, 4)) + 0.6
-    height = sum(0.9 + 0.34 * max(len(row.starts), 3) for row in info.rows) + 0.9
+    height = sum(0.75 + 0.34 * max(len(row.starts), 3) for row in info.rows) + 1.1
     figure, axes = new_figure(width, height, len(info.rows), len(looks))
     for row, line in zip(info.rows, axes, strict=True):
         for each, place, look in zip(row.maps, line, looks, strict=True):
@@ -159,8 +164,12 @@ def _draw(info: MapsInfo, looks: list[Look]) -> "Figure":
             place.set_title("\n".join(part for part in (row.label, each.title) if part), fontsize=8.5)
             if look.unit is not None:
                 bar = figure.colorbar(image, ax=place, pad=0.02)
+                bar.locator = MaxNLocator(nbins=6, integer=look.unit == "epochs")
                 bar.set_label(look.unit, fontsize=8)
                 bar.ax.tick_params(labelsize=7)
+        line[0].set_ylabel("start (epoch)", fontsize=8)
+    for place in axes[-1]:
+        place.set_xlabel("length of the window (epochs)", fontsize=8)
     return figure
 
 
@@ -181,8 +190,6 @@ def _heat_map(axes: "Axes", row: MapRow, each: Map, norm: Any, colors: str) -> A
                     written.set_bbox({"facecolor": "#eeeeee", "edgecolor": "none", "pad": 0.6})
     axes.set_xticks(range(len(row.lengths)), [str(length) for length in row.lengths], fontsize=8)
     axes.set_yticks(range(len(row.starts)), [str(start) for start in row.starts], fontsize=8)
-    axes.set_xlabel("length of the window (epochs)", fontsize=8)
-    axes.set_ylabel("start of the window (epoch)", fontsize=8)
     axes.tick_params(length=0)
     return image
 

@@ -60,7 +60,7 @@ def render(view: SweepView, *, width: int | None = None, color: bool = False) ->
 def header(view: SweepView) -> str:
     """Returns the lines that say what the table shows: sweep, stand-in, reference, comparator, how it stands."""
     lines = first_lines(view)
-    lines.append(f"RSA against {view.references.get(RSA, 'nothing')}, taken at the best validation loss")
+    lines.append(f"RSA against {view.references.get(RSA, 'nothing')}, at the best validation loss; {_untrained(view)}")
     if any(trial.config.perturbation for trial in view.trials.values()):
         lines.extend(_about_windows(view))
     return "\n".join(lines) + "\n"
@@ -96,6 +96,12 @@ def failures_text(view: SweepView) -> str:
         if reason is not None:
             reasons.setdefault(reason, []).append(f"{trial.name} [{trial_id[:8]}]")
     return "\n".join(f"  {reason}: {_listed(names)}" for reason, names in reasons.items())
+
+
+def _untrained(view: SweepView) -> str:
+    found = [rows[0].get(RSA) for trial_id in view.trials if 0 in (rows := view.rows(trial_id))]
+    values = sorted({f"{value:.3f}" for value in found if isinstance(value, float)})
+    return f"before training: {' to '.join(dict.fromkeys((values[0], values[-1])))}" if values else "not measured yet"
 
 
 def _about_windows(view: SweepView) -> list[str]:

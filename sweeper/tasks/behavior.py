@@ -33,8 +33,8 @@ class BehaviorTask:
     def __init__(self, config: TrialConfig, evaluation: Evaluation, cache: FeatureCache, device: str) -> None:
         """Loads backbone and data, and makes sure that the frozen features exist."""
         torch.set_num_threads(config.numerics.threads)
-        for backend in (torch.backends.cuda.matmul, torch.backends.cudnn):  # convolutions use TF32 unless told not to
-            backend.allow_tf32 = config.numerics.precision == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = config.numerics.precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = config.numerics.precision == "tf32"  # torch's own default is True
         self._config, self._device = config, torch.device(device)
         backbone = load_backbone(weights_of(config.model))
         adapter = config.model.adapter

@@ -29,7 +29,8 @@ def serve(store: Path, sweep: str | None, *, port: int, tracking_uri: str | None
         )
     what = "choose the experiment" if sweep is None else f"choose the experiment of {sweep}"
     sys.stderr.write(f"http://{_LOCAL}:{port}  ({what}; Ctrl-C ends)\n")
-    return subprocess.run(page_command(uri, port), check=False).returncode
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"} | os.environ
+    return subprocess.run(page_command(uri, port), check=False, env=environment).returncode
 
 
 def _default_uri(store: Path) -> str:

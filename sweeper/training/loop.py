@@ -3,7 +3,7 @@
 import math
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 
 from sweeper.evaluation import TRAINING_ITEM, Item, records_of
@@ -17,11 +17,14 @@ from sweeper.training.order import Order
 from sweeper.training.state import dump_state, load_state, state_bits
 
 
-def train_segment(order: Order, task: Task, items: tuple[Item, ...], store: ObjectStore) -> Iterator[Event]:
+def train_segment(
+    order: Order, task: Task, items: tuple[Item, ...], store: ObjectStore
+) -> Generator[Event, None, None]:
     """Trains a segment from the newest state that the store holds, and yields each of its epochs.
 
     What is written for an epoch, in this order: outputs, records, state. So a state in the store implies its
-    records, and after a kill at any moment nothing that was reported is missing.
+    records, and after a kill at any moment nothing that was reported is missing. Who stops early closes the
+    generator; the last state is then saved.
 
     Args:
         order: what to train.
@@ -60,11 +63,17 @@ def train_segment(order: Order, task: Task, items: tuple[Item, ...], store: Obje
         done = _write(order.states[epoch], epoch, values, measured, items, store, time.monotonic() - began)
         val_loss[epoch] = done.val_loss
         wants_more = epoch < order.last_epoch and order.wants(epoch + 1, val_loss)
-        if keeper.due(epoch, val_loss, time.monotonic(), wants_more=wants_more):
+        is_due = keeper.due(epoch, val_loss, time.monotonic(), wants_more=wants_more)
+        if is_due:
             is_new, warnings = _save(order.states[epoch], state, store)
             done = replace(done, warnings=done.warnings + warnings)
             keeper.saved(epoch, val_loss, time.monotonic(), is_new=is_new, wants_more=wants_more)
-        yield done
+        try:
+            yield done
+        except GeneratorExit:  # asked to stop here: the next run goes on from this state
+            if not is_due:
+                _save(order.states[epoch], state, store)
+            raise
 
 
 def _newest_state(
