@@ -313,3 +313,7 @@ def _draw(view: Any, folder: Path) -> None:
 
     for path in save_figures(view, folder):
         click.echo(f"drew {path}", err=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -126,10 +126,10 @@ def _items_of_set(
     key = OutputKey(set_id=set_id(held_out, preprocessing), layer=layer)
     suffix = "" if layer == "output" else f"_{layer}"
     prefix = "" if name == "held_out" else f"{name}_"
-    references = {reference.name: reference for reference in held_out.references}
+    behavioral = {reference.name: reference.rdm for reference in held_out.references if reference.kind == "behavioral"}
     for column, reference_name in _behavioral(evaluation, held_out, name):
-        reference = references.get(reference_name)
-        rdm = _target_rdm(held_out) if reference is None else reference.rdm
+        own = column != "rsa_targets" and reference_name in behavioral
+        rdm = behavioral[reference_name] if own else _target_rdm(held_out)
         yield _item(evaluation, f"{column}{suffix}", key, reference_name, rdm, full=column == "rsa_behavioral")
     for reference in held_out.references:
         if reference.kind == "neural":
@@ -156,8 +156,9 @@ def _behavioral(evaluation: Evaluation, held_out: HeldOut, set_name: str) -> Ite
                     remedy=f"Known: {choices}",
                 )
             )
-    for index, name in enumerate(wanted):
-        yield ("rsa_behavioral" if index == 0 else f"rsa_behavioral_{name}"), name
+    for index, name in enumerate(dict.fromkeys(wanted)):
+        if index == 0 or name in known:  # further down, the targets have a column of their own
+            yield ("rsa_behavioral" if index == 0 else f"rsa_behavioral_{name}"), name
     if has_targets:
         yield "rsa_targets", TARGETS
 

@@ -87,7 +87,8 @@ def _fresh(fields: Fields, place: Place) -> np.random.Generator:
 def _scaled(fields: Fields, normals: Floats, statistics: TableStatistics) -> Floats:
     if fields["distribution"] == "normal":
         return normals
-    return normals * np.float32(statistics.std) + np.float32(statistics.mean)
+    scaled: Floats = normals * np.float32(statistics.std) + np.float32(statistics.mean)
+    return scaled
 
 
 def _random_target(fields: Fields, place: Place, targets: Floats, statistics: TableStatistics) -> Floats:
@@ -169,11 +170,12 @@ class Disturbance:
         return updates
 
     def order(self, epoch: int, n: int) -> NDArray[np.int64] | None:
-        """Returns another order of the training items, None for the configured one."""
+        """Returns another order of the training items, the last one asked for; None for the configured one."""
+        order = None
         for fields in self.active:
             if (rule := EFFECTS[fields["kind"]].order) is not None:
-                return rule(fields, epoch, n)
-        return None
+                order = rule(fields, epoch, n)
+        return order
 
     def targets(self, place: Place, targets: Floats, statistics: TableStatistics) -> Floats:
         """Returns the targets [B, D] that a batch is trained on."""

@@ -37,4 +37,5 @@ def published_normals(seed: int, n: int) -> NDArray[np.float32]:
     scale, half = np.float32(2.0**-32), np.float32(2.0**-33)
     u = first.astype(np.float32) * scale + half
     v = (second.astype(np.float32) * scale + half) * np.float32(2 * np.pi)
-    return (np.sqrt(np.float32(-2) * np.log(u)) * np.sin(v)).astype(np.float32)
+    normals: NDArray[np.float32] = (np.sqrt(np.float32(-2) * np.log(u)) * np.sin(v)).astype(np.float32)
+    return normals

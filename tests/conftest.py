@@ -13,7 +13,7 @@ MANIFEST = """\
 name: small
 source: drawn by sweeper.data.synthetic
 licence: Apache-2.0
-generator: {name: drawings, num_train: 40, num_test: 12, seed: 1}
+generator: {name: drawings, num_train: 45, num_test: 12, seed: 1}
 """
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sweeper.data.parts import Parts
 from sweeper.doctor.published import NUM_POOL, NetworkFigures
-from sweeper.doctor.report import Row
+from sweeper.doctor.report import Row, Verdict
 from sweeper.spec.schema import DataConfig, TrialConfig
 from sweeper.spec.variants import AnyModel
 
@@ -61,12 +61,12 @@ def judge(figure: Figure) -> Row:
     return _row(figure, "failed", figure.likely)
 
 
-def _row(figure: Figure, verdict: str, cause: Cause | None) -> Row:
+def _row(figure: Figure, verdict: Verdict, cause: Cause | None) -> Row:
     return Row(
         name=figure.name,
         expected=figure.expected,
         found=figure.found,
-        verdict=verdict,  # type: ignore[arg-type]
+        verdict=verdict,
         cause=None if cause is None else cause.text,
         remedy=None if cause is None else cause.remedy,
     )

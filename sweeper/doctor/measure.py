@@ -121,6 +121,8 @@ class _Probe:
             return ()
         few = {name: tensor[:_GRADIENT_IMAGES] for name, tensor in prefix.items()}
         loss = functional.mse_loss(self.model.forward_prefix(few), targets[:_GRADIENT_IMAGES])
+        if not loss.requires_grad:  # the forward pass goes round all adapters
+            return tuple(parameters)
         gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         return tuple(name for name, gradient in zip(parameters, gradients, strict=True) if _is_dead(gradient))
 

@@ -48,7 +48,8 @@ class NetworkChecks:
         self._config, self._weights, self._measured, self._figures = config, weights, measured, figures
         self._inapplicable, self._order_cause = inapplicable, order_cause
         self._backbone = backbone_choice(config.model, figures)
-        self._choices = (*self._backbone, *preprocessing_choice(config.data))
+        constants = preprocessing_choice(config.data) if self._is_published(measured.rsa_other_constants) else ()
+        self._choices = (*self._backbone, *constants)  # a choice that does not explain the figure excuses nothing
 
     def rows(self) -> list[Row]:
         """Returns one row per check."""
@@ -75,7 +76,8 @@ class NetworkChecks:
             return self._order_cause
         if self._is_published(measured.rsa_other_activation):
             other = {"gelu": "GELU instead of QuickGELU", "quick_gelu": "QuickGELU instead of GELU"}
-            text = f"{other[self._weights.activation]}: with the latter, the RSA is {_number(measured.rsa_other_activation)}"
+            found = _number(measured.rsa_other_activation)
+            text = f"{other[self._weights.activation]}: with the latter, the RSA is {found}"
             return Cause(text=text, remedy=f"Set model.activation: {figures.activation}")
         if self._is_published(measured.rsa_other_constants):
             text = f"CLIP's image constants: with those of THINGS, the RSA is {_number(measured.rsa_other_constants)}"
@@ -83,7 +85,7 @@ class NetworkChecks:
         if measured.smallest_side <= measured.image_size:
             return self._shrunk()
         text = "other weights, or other pictures of the 48, than the study's"
-        remedy = "Download the weights again (a CLIP trained by others loads as well); compare the 48 JPEGs with the archive's"
+        remedy = "Download the weights again (another CLIP loads as well); compare the 48 JPEGs with the archive's"
         return Cause(text=text, remedy=remedy)
 
     def _weights_row(self) -> Figure:

@@ -38,9 +38,10 @@ class NetworkFigures:
 PUBLISHED_NETWORK = NetworkFigures()
 PUBLISHED_PREPROCESSING = Preprocessing()
 
-# Tables, as published and (second) with the 21 mislabelled rows repaired [data].
+# Tables, as published and (repaired) with the 21 mislabelled rows in order [data].
 NUM_POOL, NUM_HELD_OUT, NUM_DIMENSIONS = 1806, 48, 66
 TARGET_MEAN, TARGET_STD = 5.690615, 10.178653
+TARGET_MEAN_REPAIRED, TARGET_STD_REPAIRED = 5.691021, 10.178323
 MSE_OF_ZERO, MSE_OF_MEAN, MSE_OF_DIMENSION_MEANS = 135.99, 103.60, 91.41
 MISLABELLED_POOL, MISLABELLED_HELD_OUT = 20, 1
 CEILING, CEILING_REPAIRED, CEILING_ALPHABETICAL = 0.8644, 0.8648, 0.0365

@@ -46,8 +46,12 @@ class Dispatcher:
         known = Known(val_loss=self._val_loss, failed=self._failures.keys(), has_state=has_state)
         self._stock_taker = StockTaker(self.trials.values(), tree, known)
         self.stock = self._stock_taker.stock
-        self._pending = dict.fromkeys(self.stock.pending)
+        self._pending: dict[str, None] = {}
+        self._unmeasured: set[str] = set()  # states of pending segments
+        for segment_id in self.stock.pending:
+            self._want(segment_id)
         self._running: set[str] = set()
+        self._made: set[str] = set()  # ends of segments that were once found in the store
         self._settled: dict[str, TrialStatus] = {}
 
     # -- asking ---------------------------------------------------------------------------------------------------
@@ -88,8 +92,14 @@ class Dispatcher:
     @property
     def pending_epochs(self) -> int:
         """Training epochs that have no records yet and may still be wanted."""
-        pending = (self.tree.segments[segment_id] for segment_id in self._pending)
-        return sum(segment.states[epoch] not in self._val_loss for segment in pending for epoch in segment.epochs)
+        return len(self._unmeasured)
+
+    def next_unmeasured(self, segment_id: str) -> tuple[int, str]:
+        """Returns epoch and state of the first epoch of a segment that has no records; the last, where all have."""
+        states = self.tree.segments[segment_id].states
+        missing = (epoch for epoch, state_id in states.items() if state_id not in self._val_loss)
+        epoch = next(missing, max(states))
+        return epoch, states[epoch]
 
     def trial_status(self, trial_id: str) -> TrialStatus:
         """Tells how a trial stands."""
@@ -123,11 +133,12 @@ class Dispatcher:
     def epoch_done(self, state_id: str, val_loss: float) -> None:
         """Notes that a state has records."""
         self._val_loss[state_id] = val_loss
+        self._unmeasured.discard(state_id)
 
     def finished(self, segment_id: str) -> None:
         """Notes that a worker is through with a segment: to its end, or as far as any trial wanted."""
         self._running.discard(segment_id)
-        self._pending.pop(segment_id, None)
+        self._settle(segment_id)
         if segment_id not in self._val_loss:  # it ended early, so nothing behind it can start
             self._give_up_below(segment_id)
 
@@ -135,7 +146,7 @@ class Dispatcher:
         """Notes that a segment cannot go on; nothing behind it will be trained."""
         self._failures[failure.state_id] = failure
         self._running.discard(segment_id)
-        self._pending.pop(segment_id, None)
+        self._settle(segment_id)
         self._give_up_below(segment_id)
 
     def requeue(self, segment_id: str) -> None:
@@ -147,7 +158,8 @@ class Dispatcher:
         self._running.discard(segment_id)
         parent = self.tree.segments[segment_id].parent
         while parent is not None and parent not in self._pending and not self._has_state(parent):
-            self._pending[parent] = None
+            self._made.discard(parent)
+            self._want(parent)
             parent = self.tree.segments[parent].parent
 
     # -- keeping --------------------------------------------------------------------------------------------------
@@ -167,12 +179,30 @@ class Dispatcher:
 
     def _can_start(self, segment: Segment) -> bool:
         parent = segment.parent
-        return parent is None or (parent not in self._pending and self._has_state(parent))
+        if parent is None:
+            return True
+        if parent in self._pending:
+            return False
+        if parent not in self._made and self._has_state(parent):
+            self._made.add(parent)
+        return parent in self._made
+
+    def _want(self, segment_id: str) -> None:
+        self._pending[segment_id] = None
+        segment = self.tree.segments[segment_id]
+        states = (segment.states[epoch] for epoch in segment.epochs)
+        self._unmeasured.update(state_id for state_id in states if state_id not in self._val_loss)
+
+    def _settle(self, segment_id: str) -> None:
+        self._pending.pop(segment_id, None)
+        self._unmeasured.difference_update(self.tree.segments[segment_id].states.values())
 
     def _give_up_below(self, segment_id: str) -> None:
-        for child in self.tree.children.get(segment_id, ()):
-            self._pending.pop(child, None)
-            self._give_up_below(child)
+        below = list(self.tree.children.get(segment_id, ()))
+        while below:
+            child = below.pop()
+            self._settle(child)
+            below += self.tree.children.get(child, ())
 
     def _look_up_status(self, trial_id: str) -> TrialStatus:
         if self.trials[trial_id].stop.ended_at(self.curve(trial_id)) is not None:

@@ -1,5 +1,6 @@
 """The exchange: where workers take segments and hand in epochs, and the driver collects them. Free of Ray."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 from sweeper.errors import SweeperError
@@ -8,7 +9,8 @@ from sweeper.records import Failure
 from sweeper.training.events import Event, ParentMissing, SegmentFailed
 from sweeper.training.order import Order
 
-MAX_DEATHS = 3  # of workers in one segment, before it counts as failed for this run
+MAX_DEATHS = 3  # of workers before one and the same epoch, before it counts as failed for this run
+MAX_MISSING = 3  # times that a segment's parent was gone, likewise
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +51,8 @@ class Exchange:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._at_work: dict[str, str] = {}  # segment by trial
-        self._deaths: dict[str, int] = {}
+        self._deaths: Counter[str] = Counter()  # by the state that was to be made
+        self._missing: Counter[str] = Counter()  # by segment
         self._outbox: list[Delivery] = []
         self._error: SweeperError | None = None
         self._stopping = False
@@ -58,6 +61,7 @@ class Exchange:
 
     def turn(self, trial_id: str) -> Turn:
         """Returns what the worker of a trial does next: its own path first, any ready segment rather than wait."""
+        self.lost(trial_id)  # it asks for work, so what it had is not being done
         if self._stopping or self._error or self._dispatcher.trial_status(trial_id) != "open":
             return Turn(done=True)
         order = self._dispatcher.next_order(trial_id)
@@ -66,30 +70,50 @@ class Exchange:
         return Turn(order=order)
 
     def deliver(self, trial_id: str, delivery: Delivery) -> bool:
-        """Takes epochs in; returns whether the worker goes on with its segment."""
+        """Takes epochs in; returns whether the worker goes on with its segment.
+
+        A worker that was given up for lost may still deliver: its epochs count, but it does not go on.
+        """
+        segment_id = delivery.segment_id
         for event in delivery.events:
-            self._dispatcher.note(delivery.segment_id, event)
+            self._dispatcher.note(segment_id, event)
         self._outbox.append(delivery)
-        ended = delivery.finished or not all_epochs(delivery.events)
-        if delivery.finished and all_epochs(delivery.events):
-            self._dispatcher.finished(delivery.segment_id)
-        if ended or self._stopping:
-            self._at_work.pop(trial_id, None)
-        if self._stopping and not ended:
-            self._dispatcher.requeue(delivery.segment_id)
-        return not (ended or self._stopping)
+        goes_well = all_epochs(delivery.events)
+        if delivery.finished and goes_well:
+            self._dispatcher.finished(segment_id)
+        self._count_missing(delivery)
+        if self._at_work.get(trial_id) != segment_id:
+            return False
+        if goes_well and not delivery.finished and not self._stopping:
+            return True
+        del self._at_work[trial_id]
+        self._dispatcher.requeue(segment_id)
+        return False
 
     def lost(self, trial_id: str) -> None:
-        """Notes that the worker of a trial died or starts anew: its segment goes back."""
+        """Notes that the worker of a trial died: its segment goes back."""
         segment_id = self._at_work.pop(trial_id, None)
         if segment_id is None:
             return
-        self._deaths[segment_id] = self._deaths.get(segment_id, 0) + 1
-        if self._deaths[segment_id] < MAX_DEATHS:
+        _, state_id = self._dispatcher.next_unmeasured(segment_id)
+        self._deaths[state_id] += 1
+        if self._deaths[state_id] < MAX_DEATHS:
             self._dispatcher.requeue(segment_id)
-            return
-        reason = f"the worker died {MAX_DEATHS} times in this segment (killed, or out of memory?)"
-        failure = Failure(state_id=segment_id, epoch=0, place="worker", reason=reason, details="")
+        else:
+            reason = f"the worker died {MAX_DEATHS} times in this epoch (killed, or out of memory?)"
+            self._give_up(segment_id, reason)
+
+    def _count_missing(self, delivery: Delivery) -> None:
+        if any(isinstance(event, ParentMissing) for event in delivery.events):
+            self._missing[delivery.segment_id] += 1
+            if self._missing[delivery.segment_id] >= MAX_MISSING:
+                reason = f"the state before it was gone {MAX_MISSING} times (do all nodes see one and the same store?)"
+                self._give_up(delivery.segment_id, reason)
+
+    def _give_up(self, segment_id: str, reason: str) -> None:
+        """Fails a segment for this run; nothing is written to the store, so the next run tries again."""
+        epoch, state_id = self._dispatcher.next_unmeasured(segment_id)
+        failure = Failure(state_id=state_id, epoch=epoch, place=f"epoch {epoch}", reason=reason, details="")
         self._dispatcher.failed(segment_id, failure)
         self._outbox.append(Delivery(segment_id=segment_id, events=(SegmentFailed(failure=failure),), finished=True))
 

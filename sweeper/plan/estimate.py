@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from typing import Any
 
 from sweeper.plan.stock import Stock
@@ -78,7 +79,7 @@ def summarize_plan(
 ) -> PlanSummary:
     """Returns a plan in numbers.
 
-    Trials whose end is known from their curve count as far as they went; the others as far as they can go.
+    Trials that are at their end, or cannot go on, count as far as they went; the others as far as they can go.
 
     Args:
         trials: trials and baselines.
@@ -88,7 +89,8 @@ def summarize_plan(
         seconds: measured duration of epochs.
         name: the sweep's.
     """
-    ends = {trial.trial_id: _end(trial, val_loss) for trial in trials}
+    pending = set(stock.pending)
+    ends = {trial.trial_id: _end(trial, val_loss, pending.isdisjoint(tree.paths[trial.trial_id])) for trial in trials}
     states = {state for trial in trials for state in trial.lineage.state_ids[1 : ends[trial.trial_id] + 1]}
     present = sum(state in val_loss for state in states)
     measured = sorted(seconds)
@@ -110,9 +112,13 @@ def summarize_plan(
     )
 
 
-def _end(trial: Trial, val_loss: Mapping[str, float]) -> int:
-    curve = {epoch: val_loss[state] for epoch, state in enumerate(trial.lineage.state_ids) if state in val_loss}
-    return trial.stop.ended_at(curve) or trial.lineage.last_epoch
+def _end(trial: Trial, val_loss: Mapping[str, float], is_settled: bool) -> int:
+    states = trial.lineage.state_ids
+    seen = list(takewhile(val_loss.__contains__, states))
+    end = trial.stop.ended_at({epoch: val_loss[state] for epoch, state in enumerate(seen)})
+    if end is not None:
+        return end
+    return max(len(seen) - 1, 0) if is_settled else trial.lineage.last_epoch
 
 
 def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:

@@ -13,7 +13,7 @@ def canonical(value: Any) -> Any:
     """Returns a JSON value that is equal for equal meanings.
 
     Keys whose value is None are dropped, so that a field added later hashes as before at its neutral value;
-    tuples are lists; a float that is a whole number stays a float (`1.0` is not `1`).
+    tuples are lists; a float that is a whole number stays a float (`1.0` is not `1`); `-0.0` is `0.0`.
 
     Raises:
         TypeError: for anything that JSON cannot say.
@@ -23,9 +23,11 @@ def canonical(value: Any) -> Any:
         return {str(key): canonical(item) for key, item in sorted(value.items()) if item is not None}
     if isinstance(value, list | tuple):
         return [canonical(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{value} has no canonical form")
-    if value is None or isinstance(value, bool | int | float | str):
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{value} has no canonical form")
+        return float(value) + 0.0
+    if value is None or isinstance(value, bool | int | str):
         return value
     raise TypeError(f"{type(value).__name__} has no canonical form")
 

@@ -8,7 +8,7 @@ agree up to an epoch therefore share all ids up to it, whoever asked for them an
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 from sweeper.plan.identity import content_id, state_id
@@ -125,9 +125,10 @@ def lineage_of(config: TrialConfig, inputs: Inputs) -> Lineage:
     regimes = _Regimes(config, inputs)
     root = root_id(config, inputs)
     anchor, stretches = root, []
-    for active, epochs in groupby(range(1, Stop.of(config).last_epoch + 1), key=regimes.active):
-        covered = list(epochs)
-        stretch = Stretch(anchor=anchor, regime=regimes.under(active), first_epoch=covered[0], last_epoch=covered[-1])
+    pieces = pairwise(regimes.edges(Stop.of(config).last_epoch))
+    for regime, same in groupby(pieces, key=lambda piece: regimes.at(piece[0])):
+        covered = list(same)
+        stretch = Stretch(anchor=anchor, regime=regime, first_epoch=covered[0][0], last_epoch=covered[-1][1] - 1)
         stretches.append(stretch)
         anchor = stretch.state_id(stretch.last_epoch)
     return Lineage(root=root, stretches=tuple(stretches))
@@ -140,15 +141,20 @@ class _Regimes:
         self._base = base_regime(config, inputs)
         self._windows = [(window.active_epochs(), window) for window in config.perturbation]
         self._noise_seed = config.seeds.noise
+        self._known: dict[tuple[int, ...], Regime] = {}
 
-    def active(self, epoch: int) -> tuple[int, ...]:
-        """Returns the indices of the perturbations that act in an epoch."""
-        return tuple(index for index, (epochs, _) in enumerate(self._windows) if epoch in epochs)
+    def edges(self, last_epoch: int) -> list[int]:
+        """Returns the epochs at which the regime may change, from 1 to the one after the last."""
+        edges = {edge for epochs, _ in self._windows for edge in (epochs.start, epochs.stop)}
+        return sorted({1, last_epoch + 1} | {edge for edge in edges if edge <= last_epoch})
 
-    def under(self, active: tuple[int, ...]) -> Regime:
-        """Returns the regime while some perturbations act."""
-        acting = [self._windows[index][1].regime(self._noise_seed) for index in active]
-        return Regime.of({**self._base, "perturbation": acting or None})
+    def at(self, epoch: int) -> Regime:
+        """Returns the regime of an epoch; windows that do the same one after another are one regime."""
+        active = tuple(index for index, (epochs, _) in enumerate(self._windows) if epoch in epochs)
+        if active not in self._known:
+            acting = [self._windows[index][1].regime(self._noise_seed) for index in active]
+            self._known[active] = Regime.of({**self._base, "perturbation": acting or None})
+        return self._known[active]
 
 
 def _model_fields(config: TrialConfig, inputs: Inputs) -> dict[str, Any]:

@@ -71,23 +71,25 @@ class StockTaker:
         for segment_id, segment in self._tree.segments.items():
             if segment.parent is not None and segment.parent not in reachable:
                 continue
-            if all(state in self._known.val_loss for state in segment.states.values()):
-                reachable.add(segment_id)
-            elif not self._is_closed(segment):
-                reachable.add(segment_id)
+            missing = [epoch for epoch, state in segment.states.items() if state not in self._known.val_loss]
+            if not self._is_open(segment, min(missing, default=segment.last_epoch)):
+                continue
+            reachable.add(segment_id)
+            if missing:
                 incomplete.add(segment_id)
         return incomplete
 
-    def _is_closed(self, segment: Segment) -> bool:
-        """Tells whether the first missing epoch of a segment cannot be made, or is wanted by no trial."""
+    def _is_open(self, segment: Segment, epoch: int) -> bool:
+        """Tells whether an epoch of a segment can be made and is wanted by a trial.
+
+        An epoch that exists although nobody here wants it (another sweep went on longer) leads nowhere: what a
+        sweep trains does not depend on what else is in the store.
+        """
+        if segment.states[epoch] in self._known.failed and segment.states[epoch] not in self._known.val_loss:
+            return False
         curve = self.curve_before(segment)
-        for epoch, state in segment.states.items():
-            if state in self._known.failed:
-                return True
-            if state not in self._known.val_loss:
-                return not is_wanted([self._trials[trial].stop for trial in segment.trials], epoch, curve)
-            curve[epoch] = self._known.val_loss[state]
-        return False
+        curve |= {e: self._known.val_loss[state] for e, state in segment.states.items() if e < epoch}
+        return is_wanted([self._trials[trial].stop for trial in segment.trials], epoch, curve)
 
     def curve_before(self, segment: Segment) -> dict[int, float]:
         """Returns the validation loss by epoch on the way to a segment."""

@@ -64,6 +64,8 @@ class Stop:
                 from the epoch before `start` up to the first epoch that is missing.
         """
         best = self._first_best(val_loss)
+        if self.is_open and best is None:
+            return None
         counter = 0
         for epoch in range(self.start, self.last_epoch + 1):
             loss = val_loss.get(epoch)

@@ -55,6 +55,8 @@ def trial_id(config: TrialConfig, inputs: Inputs) -> str:
         {**window.regime(config.seeds.noise), "start": window.start, "length": window.length}
         for window in config.perturbation
     ]
+    stopping = config.stopping
+    horizon = stopping.horizon if stopping.rule == "horizon" else None  # the default's number, where left out
     return content_id(
         "trial",
         {
@@ -62,7 +64,7 @@ def trial_id(config: TrialConfig, inputs: Inputs) -> str:
             "regime": base_regime(config, inputs),
             "windows": windows or None,
             "max_epochs": config.training.max_epochs,
-            "stopping": config.stopping.model_dump(),
+            "stopping": {**stopping.model_dump(), "horizon_after_window": horizon},
         },
     )
 

@@ -8,9 +8,10 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+from sweeper.errors import Problem, StoreError
 from sweeper.evaluation import TRAINING_ITEM
 from sweeper.records import Record
 from sweeper.store.objects import ObjectStore
@@ -37,29 +38,39 @@ class Ledger:
         """Opens a ledger; a writer makes it where it is absent; None is an index in memory.
 
         Raises:
-            DamagedLedger: the file is no ledger.
+            DamagedLedger: the file is no ledger, or a reader cannot read it.
             FileNotFoundError: there is none, and `read_only` forbids making it.
+            StoreError: there is no room for it, or it is not yours to write.
         """
         if read_only and path is not None and not path.exists():
             raise FileNotFoundError(path)
+        self._where, self._read_only = "ledger in memory" if path is None else str(path), read_only
         mode = "ro" if read_only else "rwc"
         uri = "file::memory:" if path is None else f"{path.absolute().as_uri()}?mode={mode}"
-        try:
+        with self._understood():
             self._db = sqlite3.connect(uri, uri=True, check_same_thread=False)
-            if not read_only:
-                self._db.execute("PRAGMA journal_mode=WAL")
-                self._db.execute("PRAGMA synchronous=NORMAL")
-                self._db.executescript(_TABLES)
-            self._db.execute("SELECT count(*) FROM objects").fetchone()
-        except sqlite3.DatabaseError as error:
-            raise DamagedLedger(str(error)) from error
+        try:
+            with self._understood():
+                if not read_only:
+                    self._db.execute("PRAGMA journal_mode=WAL")
+                    self._db.execute("PRAGMA synchronous=NORMAL")
+                    self._db.executescript(_TABLES)
+                self._db.execute("SELECT count(*) FROM objects").fetchone()
+        except Exception:
+            self._db.close()
+            raise
 
     def close(self) -> None:
         """Closes the file."""
         self._db.close()
 
     def add(self, objects: Iterable[tuple[str, Iterable[Record]]]) -> None:
-        """Indexes the records of some objects, given by key; what is known stays as it is."""
+        """Indexes the records of some objects, given by key; what is known stays as it is.
+
+        Raises:
+            DamagedLedger: SQLite finds the file damaged.
+            StoreError: the disk is full, or the file is not yours to write.
+        """
         rows, keys = [], []
         for key, records in objects:
             keys.append((key,))
@@ -67,16 +78,34 @@ class Ledger:
                 body = _body(record)
                 checksum = _checksum(record.state_id, record.item, record.epoch, body)
                 rows.append((record.state_id, record.item, record.epoch, body, checksum))
-        with self._db:
+        with self._understood(), self._db:
             self._db.executemany("INSERT OR IGNORE INTO records VALUES (?, ?, ?, ?, ?)", rows)
             self._db.executemany("INSERT OR IGNORE INTO objects VALUES (?)", keys)
 
     def catch_up(self, store: ObjectStore) -> int:
-        """Indexes every object of the store that is not known yet; returns how many there were."""
-        known = {key for (key,) in self._db.execute("SELECT key FROM objects")}
+        """Indexes every object of the store that is not known yet; returns how many there were.
+
+        Where the store no longer holds what is indexed here (it was damaged, or replaced), all is indexed anew.
+        """
+        with self._understood():
+            known = {key for (key,) in self._db.execute("SELECT key FROM objects")}
+        if not known <= set(store.keys("records")):
+            with self._understood(), self._db:
+                self._db.execute("DELETE FROM records")
+                self._db.execute("DELETE FROM objects")
+            known = set()
         found = list(iterate_records(store, known))
         self.add(found)
         return len(found)
+
+    def verify(self) -> None:
+        """Reads every row and compares its checksum.
+
+        Raises:
+            DamagedLedger: a row is not as it was written, or cannot be read.
+        """
+        for _ in self._rows("", []):
+            pass
 
     def records(self, state_ids: Iterable[str]) -> Iterator[Record]:
         """Yields all records of some states.
@@ -88,8 +117,8 @@ class Ledger:
         for first in range(0, len(ids), _CHUNK):
             chunk = ids[first : first + _CHUNK]
             marks = ",".join("?" * len(chunk))
-            query = f"SELECT state_id, item, epoch, body, checksum FROM records WHERE state_id IN ({marks})"
-            yield from self._checked(query, chunk)
+            for row in self._rows(f"WHERE state_id IN ({marks})", chunk):
+                yield _record(*row)
 
     def val_losses(self) -> dict[str, float]:
         """Returns the validation loss of every state that has one.
@@ -97,37 +126,70 @@ class Ledger:
         Raises:
             DamagedLedger: a row is not as it was written.
         """
-        query = "SELECT state_id, item, epoch, body, checksum FROM records WHERE item = ?"
         losses: dict[str, float] = {}
-        for record in self._checked(query, [TRAINING_ITEM]):
+        for row in self._rows("WHERE item = ?", [TRAINING_ITEM]):
+            record = _record(*row)
             value = record.values.get("val_loss")
             if isinstance(value, float):
                 losses[record.state_id] = value
         return losses
 
-    def _checked(self, query: str, parameters: list[str]) -> Iterator[Record]:
+    def _rows(self, condition: str, parameters: list[str]) -> Iterator[tuple[str, str, int, str]]:
+        """Yields state, item, epoch and body of some rows whose checksum is right."""
+        query = f"SELECT state_id, item, epoch, body, checksum FROM records {condition}"
+        with self._understood(), closing(self._db.execute(query, parameters)) as rows:
+            for *row, checksum in rows:
+                if checksum != _checksum(*row):
+                    raise DamagedLedger(f"checksum of state {row[0]}, item {row[1]} differs")
+                yield tuple(row)
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Tells damage, which a new index mends, from what the file system refuses."""
         try:
-            with closing(self._db.execute(query, parameters)) as rows:
-                for state_id, item, epoch, body, checksum in rows:
-                    if checksum != _checksum(state_id, item, epoch, body):
-                        raise DamagedLedger(f"checksum of state {state_id}, item {item} differs")
-                    yield Record(state_id=state_id, item=item, epoch=epoch, **json.loads(body))
+            yield
         except sqlite3.DatabaseError as error:
-            raise DamagedLedger(str(error)) from error
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code
+            if self._read_only:  # the store answers instead
+                raise DamagedLedger(str(error)) from error
+            if code == sqlite3.SQLITE_FULL:
+                rule, remedy = "the disk is full", "Free some space and run the same command again"
+            elif code == sqlite3.SQLITE_READONLY:
+                rule, remedy = "you may not write it", "Give a folder that you may write with --store"
+            elif code == sqlite3.SQLITE_BUSY:
+                rule, remedy = "another program holds it", "Close that program and run the same command again"
+            else:
+                raise DamagedLedger(str(error)) from error
+            raise StoreError(Problem(where=self._where, rule=rule, remedy=remedy)) from error
 
 
 def open_ledger(path: Path, store: ObjectStore) -> Ledger:
-    """Opens the ledger of a store for writing, brings it up to date, and rebuilds it where it is damaged."""
+    """Opens the ledger of a store for writing, brings it up to date, and rebuilds it where it is damaged.
+
+    Raises:
+        StoreError: the disk is full, or the folder is not yours to write.
+    """
     try:
-        ledger = Ledger(path)
-        ledger.catch_up(store)
-        ledger.val_losses()  # reads every checksum that planning depends on
-        return ledger
+        return _up_to_date(path, store)
     except DamagedLedger:
         remove_ledger(path)
-        ledger = Ledger(path)
+    try:
+        return _up_to_date(path, store)
+    except DamagedLedger as error:
+        remedy = "Make room for it, or give another folder with --store"
+        problem = Problem(where=str(path), rule="SQLite can keep a file here", got=str(error), remedy=remedy)
+        raise StoreError(problem) from error
+
+
+def _up_to_date(path: Path, store: ObjectStore) -> Ledger:
+    ledger = Ledger(path)
+    try:
+        ledger.verify()
         ledger.catch_up(store)
-        return ledger
+    except Exception:
+        ledger.close()
+        raise
+    return ledger
 
 
 def remove_ledger(path: Path) -> None:
@@ -152,6 +214,10 @@ def _body(record: Record) -> str:
         "seconds": record.seconds,
     }
     return json.dumps(fields, sort_keys=True, allow_nan=False)
+
+
+def _record(state_id: str, item: str, epoch: int, body: str) -> Record:
+    return Record(state_id=state_id, item=item, epoch=epoch, **json.loads(body))
 
 
 def _checksum(state_id: str, item: str, epoch: int, body: str) -> str:

@@ -101,5 +101,5 @@ def is_measured(store: ObjectStore, state_id: str, items: Iterable[Item]) -> boo
 def iterate_records(store: ObjectStore, known: set[str]) -> Iterator[tuple[str, tuple[Record, ...]]]:
     """Yields key and records of every object whose key is not among the known ones."""
     for key in store.keys("records"):
-        if key not in known:
-            yield key, read_records(store, key)
+        if key not in known and (records := read_records(store, key)):  # none: it was damaged and has been moved aside
+            yield key, records

@@ -51,15 +51,14 @@ def save_revision(
         latest = latest_revision(store, spec.name)
         if latest is not None and content_id("revision", _content(latest)) == content_id("revision", content):
             return latest
-        number = 1 if latest is None else latest.number + 1
+        number = 1 + max(_numbers(store, spec.name), default=0)
         body = json.dumps({**content, "number": number, "created_at": time.time()}, sort_keys=True).encode()
         store.put("sweeps", _key(spec.name, number), body)  # another driver may have won: then look again
 
 
 def latest_revision(store: ObjectStore, name: str) -> Revision | None:
     """Returns the newest revision of a sweep, None when there is none."""
-    numbers = [_split(key)[1] for key in store.keys("sweeps") if _split(key)[0] == name]
-    for number in sorted(numbers, reverse=True):
+    for number in sorted(_numbers(store, name), reverse=True):
         data = store.get("sweeps", _key(name, number))
         if data is not None:
             return _revision(json.loads(data))
@@ -69,6 +68,10 @@ def latest_revision(store: ObjectStore, name: str) -> Revision | None:
 def sweep_names(store: ObjectStore) -> tuple[str, ...]:
     """Returns the names of all sweeps of a store, sorted."""
     return tuple(sorted({_split(key)[0] for key in store.keys("sweeps")}))
+
+
+def _numbers(store: ObjectStore, name: str) -> list[int]:
+    return [number for other, number in map(_split, store.keys("sweeps")) if other == name]
 
 
 def _key(name: str, number: int) -> str:

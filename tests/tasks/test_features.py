@@ -1,0 +1,157 @@
+"""The feature cache: built once, found by content, rebuilt when damaged, exact in every storage type."""
+
+import json
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sweeper.data.features import FeatureCache
+from sweeper.tasks.stimuli import Stimuli
+
+
+def numbers(rows: range) -> dict[str, np.ndarray]:
+    return {"square": np.array([[row, row * row] for row in rows], dtype=np.float32)}
+
+
+def test_features_are_those_of_each_item_whatever_the_chunk(tmp_path):
+    for chunk in (1, 4, 64):
+        found = FeatureCache(tmp_path, chunk=chunk).get({"a": 1}, 10, numbers)
+        assert np.array_equal(found["square"], numbers(range(10))["square"])
+        assert isinstance(found["square"], np.memmap)
+        assert not found["square"].flags.writeable
+
+
+def test_an_entry_is_built_once_and_found_by_content(tmp_path):
+    calls: list[range] = []
+
+    def build(rows: range) -> dict[str, np.ndarray]:
+        calls.append(rows)
+        return numbers(rows)
+
+    cache = FeatureCache(tmp_path)
+    cache.get({"weights": "a"}, 10, build)
+    FeatureCache(tmp_path).get({"weights": "a"}, 10, build)
+    assert len(calls) == 1
+    cache.get({"weights": "b"}, 10, build)
+    cache.get({"weights": "a"}, 11, build)
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "missing", "no digests"])
+def test_a_damaged_entry_is_built_again(tmp_path, damage):
+    cache = FeatureCache(tmp_path)
+    cache.get({"a": 1}, 10, numbers)
+    (file,) = tmp_path.glob("*/square.npy")
+    data = file.read_bytes()
+    if damage == "truncate":
+        file.write_bytes(data[:-4])
+    elif damage == "flip":
+        file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        os.utime(file, (1, 1))
+    elif damage == "missing":
+        file.unlink()
+    else:
+        (file.parent / "sha256.json").unlink()
+    found = cache.get({"a": 1}, 10, numbers)
+    assert np.array_equal(found["square"], numbers(range(10))["square"])
+
+
+def test_what_a_killed_builder_left_is_removed(tmp_path):
+    def die(rows: range) -> dict[str, np.ndarray]:
+        if rows.start:
+            raise KeyboardInterrupt
+        return numbers(rows)
+
+    cache = FeatureCache(tmp_path, chunk=4)
+    with pytest.raises(KeyboardInterrupt):
+        cache.get({"a": 1}, 10, die)
+    assert list(tmp_path.glob("*.tmp"))
+    cache.get({"a": 1}, 10, numbers)
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def _race(root: str, start_at: float, log: str) -> None:
+    def build(rows: range) -> dict[str, np.ndarray]:
+        with open(log, "a") as file:
+            file.write(f"{os.getpid()}\n")
+        time.sleep(0.05)
+        return numbers(rows)
+
+    time.sleep(max(0.0, start_at - time.time()))
+    found = FeatureCache(Path(root), chunk=4).get({"a": 1}, 10, build)
+    assert np.array_equal(found["square"], numbers(range(10))["square"])
+
+
+def test_two_racing_processes_build_once(tmp_path):
+    context = multiprocessing.get_context("fork")
+    log = tmp_path / "log"
+    start_at = time.time() + 0.3
+    arguments = (str(tmp_path / "cache"), start_at, str(log))
+    processes = [context.Process(target=_race, args=arguments) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(30)
+    assert [process.exitcode for process in processes] == [0, 0]
+    builders = log.read_text().split()
+    assert len(builders) == 3, "three chunks, each once"
+    assert len(set(builders)) == 1
+
+
+@pytest.mark.parametrize("storage", ["fp32", "fp16", "bf16"])
+def test_storage_types_round_as_torch_does(engine, storage):
+    exact = engine.task()._pool.batch(np.arange(5))
+    stored = engine.task(numerics={"features": storage})._pool.batch(np.arange(5))
+    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[storage]
+    for name, tensor in exact.items():
+        assert stored[name].dtype == dtype
+        assert torch.equal(stored[name], tensor.to(dtype))
+    loss = engine.task(numerics={"features": storage}).evaluate(engine.task().init_state(1)).values["val_loss"]
+    assert loss == pytest.approx(engine.task().evaluate(engine.task().init_state(1)).values["val_loss"], rel=0.02)
+
+
+def test_large_sets_are_read_through_the_map(tmp_path, monkeypatch):
+    monkeypatch.setattr("sweeper.tasks.stimuli.RESIDENT_BYTES", 0)
+    found = FeatureCache(tmp_path).get({"a": 1}, 10, numbers)
+    rows = np.array([7, 0, 7])
+    mapped = Stimuli(found, torch.float32, torch.device("cpu"))
+    monkeypatch.undo()
+    resident = Stimuli(found, torch.float32, torch.device("cpu"))
+    assert len(mapped) == len(resident) == 10
+    assert torch.equal(mapped.batch(rows)["square"], resident.batch(rows)["square"])
+
+
+def entries(root: Path) -> set[str]:
+    return {file.parent.name for file in root.glob("*/sha256.json")}
+
+
+def test_other_content_is_another_entry_and_the_same_is_not(engine, tmp_path):
+    from sweeper.data.features import FeatureCache as Cache
+    from sweeper.tasks import prepare
+
+    def new_entries(**changes) -> int:
+        sweep, before = engine.sweep(**changes), entries(tmp_path)
+        prepare(sweep.trials[0].config, sweep.spec.evaluation, Cache(tmp_path), "cpu")
+        return len(entries(tmp_path) - before)
+
+    assert new_entries() == 2, "pool and held-out set"
+    for same in (
+        {"training": {"batch_size": 8, "optimizer": {"lr": 0.5}}},
+        {"model": {"adapter": {"rank": 2, "alpha": 3.0, "init": "reference", "text_layers": 2}}},
+        {"seeds": 5},
+        {"numerics": {"device": "auto"}},
+    ):
+        assert new_entries(**same) == 0, json.dumps(same)
+    for other in (
+        {"data": {"preprocessing": "clip"}},
+        {"model": {"adapter": {"vision_layers": 1}}},
+        {"numerics": {"features": "fp16"}},
+        {"model": {"pretrained": "random"}},
+    ):
+        assert new_entries(**other) == 2, json.dumps(other)
+    assert new_entries(data={"folds": 4, "fold": 0}) == 2, "other images"
