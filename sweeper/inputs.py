@@ -36,7 +36,7 @@ class _Asked:
     """The part of a configuration that decides which data set is opened."""
 
     manifest: str
-    relabel: str
+    relabel: str | None
     folds: int | None
     fold: int | None
     train_size: int | None

@@ -105,7 +105,8 @@ def _label_shuffle(fields: Fields, place: Place, targets: Floats, statistics: Ta
     import torch  # the published permutation is torch's own
 
     generator = torch.Generator().manual_seed(published_seed(fields, place))
-    return targets[torch.randperm(len(targets), generator=generator).numpy()]
+    order: NDArray[np.int64] = torch.randperm(len(targets), generator=generator).numpy()
+    return targets[order]
 
 
 def _image_noise(fields: Fields, place: Place, shape: tuple[int, ...], statistics: TableStatistics) -> Floats:

@@ -123,14 +123,13 @@ class Engine:
         **changes: Any,
     ) -> Ran:
         from sweeper.execution.driver import Run, run_sweep
-        from sweeper.execution.local import LocalBackend
         from sweeper.store.objects import LocalStore
         from sweeper.tracking.base import NullTracker
 
         made: list[Any] = []
 
         def make() -> Any:
-            made.append((backend or LocalBackend)())
+            made.append((backend or local_backend)())
             return made[-1]
 
         stop = threading.Event()
@@ -166,6 +165,12 @@ class Engine:
         windows = self.config(**merged(changes, {"perturbation": list(perturbations)})).perturbation
         acting = [window.regime(trial.config.seeds.noise) for window in windows]
         return {**base_regime(trial.config, trial.inputs), "perturbation": acting or None}
+
+
+def local_backend() -> Any:
+    from sweeper.execution.local import LocalBackend
+
+    return LocalBackend()
 
 
 @pytest.fixture(scope="session")

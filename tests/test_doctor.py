@@ -384,7 +384,7 @@ def test_swept_networks_are_told() -> None:
 
 
 def _subject_cause() -> str | None:
-    from sweeper.doctor.examine import _subject
+    from sweeper.doctor.examination import _subject
 
     config = expand(load_spec(QUICKSTART))[0]
     other = config.config.model.model_copy(update={"pretrained": "random"})

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,9 @@ def test_pins_are_names_and_versions_only() -> None:
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     assert len(lines) > 50
     assert all(re.match(r"^[A-Za-z0-9_.\[\]-]+==[^ /]+( ; .*)?$", line) for line in lines)
+
+
+def test_every_package_is_in_the_wheel() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    found = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "sweeper").rglob("__init__.py")}
+    assert set(listed) == found | {"sweeper_models"}

@@ -43,18 +43,26 @@ _NAMED: dict[str, tuple[int, ...]] = {
     "plain": (59,), "striped": (32,), "dotted": (22,), "checked": (65,), "small": (53,), "big": (51,), "many": (19,),
     "one": (), "outdoors": (12,), "indoors": (5,),
 }  # fmt: skip
-_STRENGTHS = (
-    (tuple(KINDS), 34),
-    (tuple(GROUPS), 26),
-    (tuple(COLOURS), 15),
-    (TEXTURES, 8),
-    (SIZES, 6),
-    (("many", "one"), 10),
-    (("outdoors", "indoors"), 8),
+_FAMILIES: dict[str, tuple[str, ...]] = {  # what groups have in common; no word of a caption says it
+    "natural": ("animal", "food", "plant"),
+    "made": ("vehicle", "furniture", "tool", "clothing", "container"),
+    "domestic": ("food", "furniture", "clothing", "container"),
+    "rural": ("animal", "plant", "vehicle", "tool"),
+}
+# Attributes, the strength of their named dimensions, and the most that their few unnamed dimensions reach.
+_STRENGTHS: tuple[tuple[tuple[str, ...], float, float], ...] = (
+    (tuple(_FAMILIES), 0, 16),
+    (tuple(KINDS), 27, 4),
+    (tuple(GROUPS), 26, 3),
+    (tuple(COLOURS), 25, 3),
+    (TEXTURES, 8, 1),
+    (SIZES, 6, 1),
+    (("many", "one"), 20, 2),
+    (("outdoors", "indoors"), 8, 15),
 )
-_WEAK_LOADINGS = 6  # further dimensions of each attribute, of at most half its strength
+_NUM_UNNAMED = 6
 _NOISE_SD = 0.2  # of the logarithm of every loading
-_SCALE = 1.6  # brings the largest targets to 100, where they are clipped
+_SCALE = 1.3  # brings the largest targets to 100, where they are clipped
 _TARGET_STEP = 1 / 1024
 _RDM_STEP = 2.0**-20
 _ANSWERS = 2  # how often every triplet is answered
@@ -142,11 +150,12 @@ def caption(attributes: Attributes, rng: np.random.Generator) -> str:
 
 def named_dimensions(attributes: Attributes) -> tuple[int, ...]:
     """Lists the dimensions (0-based columns) that are named after what a picture shows."""
-    return tuple(sorted({column for name in _attribute_names(attributes) for column in _NAMED[name]}))
+    return tuple(sorted({column for name in _attribute_names(attributes) for column in _NAMED.get(name, ())}))
 
 
 def _attribute_names(attributes: Attributes) -> tuple[str, ...]:
     return (
+        *(family for family, groups in _FAMILIES.items() if attributes.group in groups),
         attributes.group,
         attributes.kind,
         attributes.colour,
@@ -193,16 +202,15 @@ def _meaning(attributes: Attributes) -> Floats:
 
 @cache
 def _world() -> dict[str, Floats]:
-    """Returns the loadings of every attribute: its named dimensions, some weak ones and a hidden one; float64 [72]."""
+    """Returns the loadings of every attribute: its named dimensions, some others, a hidden one; float64 [72]."""
     world = {}
-    for names, strength in _STRENGTHS:
+    for names, named, unnamed in _STRENGTHS:
         for name in names:
             rng = stream(0, f"demo/world/{name}")
             loading = np.zeros(NUM_DIMENSIONS + NUM_HIDDEN)
-            weak = rng.permutation(NUM_DIMENSIONS)[:_WEAK_LOADINGS]
-            loading[weak] = strength * rng.integers(1, 9, size=_WEAK_LOADINGS) / 16
-            loading[list(_NAMED[name])] = strength
-            loading[NUM_DIMENSIONS + int(rng.integers(NUM_HIDDEN))] = strength / 4
+            loading[rng.permutation(NUM_DIMENSIONS)[:_NUM_UNNAMED]] = unnamed * rng.integers(8, 17, _NUM_UNNAMED) / 16
+            loading[list(_NAMED.get(name, ()))] = named
+            loading[NUM_DIMENSIONS + int(rng.integers(NUM_HIDDEN))] = max(named, unnamed) / 3
             world[name] = loading
     return world
 
@@ -241,7 +249,7 @@ def _early_rdm(images: Pixels) -> Floats:
 
 def _late_rdm(meanings: Floats, rng: np.random.Generator) -> Floats:
     """Compares pictures by their meaning, as noisy as a scanner would see it."""
-    noise = rng.standard_normal(meanings.shape) * meanings.std() * 0.6
+    noise = rng.standard_normal(meanings.shape) * meanings.std()
     return _as_rdm(1.0 - np.corrcoef(meanings + noise))
 
 

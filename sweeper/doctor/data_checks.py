@@ -244,7 +244,7 @@ def _split(pool: Table, config: TrialConfig, inapplicable: str | None) -> Iterat
     yield Figure(
         name="first batch",
         expected=f"{_positions(published.FIRST_ORDER)}: {', '.join(published.FIRST_BATCH[:3])}, ...",
-        found=f"{_positions(order)}: {_names(names)}, ...",
+        found=f"{_positions(order)}: {_names(names) if names else 'in a part of the pool'}, ...",
         holds=_starts(order, published.FIRST_ORDER) and tuple(names) == published.FIRST_BATCH,
         inapplicable=inapplicable,
         chosen=order_choices(config),

@@ -2,11 +2,14 @@
 
 import math
 import os
+import platform
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 _HEADROOM = 1.2  # the measured peak plus 20 %
+_GPUS = Path("/proc/driver/nvidia/gpus")
 _STEP = 0.01  # Ray places GPUs in ten-thousandths; coarser shares are easier to read
 
 
@@ -16,7 +19,7 @@ class Device:
 
     Attributes:
         kind: `cpu` or `cuda`.
-        model: name of the GPU or of the processor's architecture.
+        model: name of the GPU or of the processor, for `numerics.strict`.
         memory_bytes: of one GPU, None without one or where it is unknown.
     """
 
@@ -35,7 +38,18 @@ def find_device(backend: str, address: str | None) -> Device:
         from sweeper.execution.ray_tune import cluster_device
 
         return cluster_device(address)
-    return Device(kind="cuda" if _has_nvidia_driver() else "cpu")
+    if _has_nvidia_driver():
+        return Device(kind="cuda", model=_first_line_with("Model:", sorted(_GPUS.glob("*/information"))))
+    return Device(kind="cpu", model=_first_line_with("model name", [Path("/proc/cpuinfo")]) or platform.machine())
+
+
+def _first_line_with(key: str, files: Iterable[Path]) -> str | None:
+    """Returns what stands behind a key's colon in the first of some files that has it."""
+    for path in files:
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+            if line.startswith(key):
+                return line.partition(":")[2].strip()
+    return None
 
 
 def _has_nvidia_driver() -> bool:

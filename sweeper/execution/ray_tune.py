@@ -12,7 +12,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,6 @@ WAIT_S = 0.1  # a worker with nothing to do asks again after this
 COLLECT_EVERY_S = 0.3
 MAX_RESTARTS = 10  # of one Tune trial; a segment fails earlier, see `Exchange`
 _MIB = 2**20
-_PRELOAD = "RAY_preload_python_modules"
 
 
 class RayBackend:
@@ -263,15 +262,13 @@ def connected(address: str | None) -> Iterator[None]:
         return
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 256 * _MIB}
-    is_local = address in (None, "local")
     try:
-        with _preloaded() if is_local else nullcontext():
-            ray.init(
-                address=address or "local",
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                **(local if is_local else {}),
-            )
+        ray.init(
+            address=address or "local",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **(local if address in (None, "local") else {}),
+        )
     except (ConnectionError, RuntimeError, ValueError) as error:
         problem = Problem(
             where="address",
@@ -287,18 +284,6 @@ def connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-@contextmanager
-def _preloaded() -> Iterator[None]:
-    """Lets the workers of a Ray that starts now load torch and the models while Tune gets ready."""
-    before = os.environ.get(_PRELOAD)
-    os.environ[_PRELOAD] = before or "sweeper.execution.ray_tune,sweeper.execution.worker"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_PRELOAD]
 
 
 def _refuse_infeasible(job: Job) -> None:

@@ -57,7 +57,7 @@ def grids(view: SweepView) -> tuple[Grid, ...]:
         if len(trial.config.perturbation) == 1:
             numbers, status = summary_of(view, trial), view.status(trial.trial_id)
             cell = Cell(trial=trial, numbers=numbers, status=status)
-            window = (trial.config.start, trial.config.disturbed_epochs)
+            window = (trial.config.start, sum(window.length for window in trial.config.perturbation))
             found.setdefault(group_label(trial, kinds), {})[window] = cell
     return tuple(_grid(label, cells) for label, cells in found.items())
 

@@ -32,8 +32,8 @@ class DataConfig(SpecModel):
 
     manifest: Annotated[str, Field(min_length=1)]
     """Path of a data manifest, relative to the spec."""
-    relabel: Literal["none", "things-uniqueid"] = "things-uniqueid"
-    """`none` keeps the 21 mislabelled SPoSE rows as published."""
+    relabel: Literal["none", "things-uniqueid"] | None = None
+    """`none` keeps the 21 mislabelled SPoSE rows as published; default: what the manifest says."""
     preprocessing: Literal["things", "clip"] = "things"
     """Constants of the pixel normalisation."""
     folds: Annotated[Whole, Field(ge=2)] | None = None
@@ -206,8 +206,8 @@ class TrialConfig(SpecModel):
 
     @property
     def disturbed_epochs(self) -> int:
-        """Number of distinct disturbed epochs."""
-        return len({epoch for window in self.perturbation for epoch in range(window.start, window.end + 1)})
+        """Number of distinct epochs in which a perturbation acts; one that acts once counts once."""
+        return len({epoch for window in self.perturbation for epoch in window.active_epochs()})
 
     def baseline(self) -> "TrialConfig":
         """Returns the undisturbed configuration that this one is compared with."""

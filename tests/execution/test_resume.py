@@ -85,9 +85,10 @@ def test_a_truncated_state_is_made_again(engine, copy, grid_axes, reading, tmp_p
     assert not any("different" in note for note in ran.watch.notes)
     engine.run(tmp_path / "scratch", **longer)
     assert reading.records(copy) == reading.records(tmp_path / "scratch")
-    assert reading.states(copy)[baseline.lineage.state_ids[2]] == reading.states(tmp_path / "scratch")[
-        baseline.lineage.state_ids[2]
-    ]
+    assert (
+        reading.states(copy)[baseline.lineage.state_ids[2]]
+        == reading.states(tmp_path / "scratch")[baseline.lineage.state_ids[2]]
+    )
 
 
 def test_a_truncated_record_is_measured_again(engine, copy, grid, grid_axes, reading):

@@ -141,8 +141,10 @@ def plain_outputs(config, state):
 )
 def test_optimisers_go_on_as_one_uninterrupted_torch_loop(engine, fields, make):
     training = {"optimizer": fields}
-    config, task, regime = engine.config(training=training), engine.task(training=training), engine.regime(
-        training=training
+    config, task, regime = (
+        engine.config(training=training),
+        engine.task(training=training),
+        engine.regime(training=training),
     )
     state = task.init_state(1)
     model = plain_model(config)
@@ -222,7 +224,9 @@ def test_the_distance_from_the_start(engine, task):
     state, _ = trained(task, engine.regime())
     start = task.init_state(1)
     assert task.evaluate(start).values["adapter_distance"] == 0.0
-    flat = torch.cat([(state.parameters[name] - start.parameters[name]).double().flatten() for name in start.parameters])
+    flat = torch.cat(
+        [(state.parameters[name] - start.parameters[name]).double().flatten() for name in start.parameters]
+    )
     assert task.evaluate(state).values["adapter_distance"] == pytest.approx(float(flat.norm()), rel=1e-9)
 
 
@@ -318,9 +322,7 @@ def test_reset_forgets_the_moments_once(engine, task):
 
 def test_reorder_sees_the_same_items(engine, task):
     reorder = engine.regime({"kind": "reorder", "start": 1, "length": 2})
-    frozen = engine.regime(
-        {"kind": "reorder", "start": 1, "length": 2}, {"kind": "freeze", "start": 1, "length": 2}
-    )
+    frozen = engine.regime({"kind": "reorder", "start": 1, "length": 2}, {"kind": "freeze", "start": 1, "length": 2})
     plain = engine.regime({"kind": "freeze", "start": 1, "length": 2})
     state, _ = trained(task, engine.regime())
     before = task.train_epoch(copied(state), plain, 1)["train_loss"]

@@ -1,0 +1,54 @@
+"""How much of a GPU a trial asks for, as a table."""
+
+import pytest
+
+from sweeper.execution import devices
+from sweeper.execution.devices import Device, find_device, gpus_per_trial
+
+GIB = 2**30
+CPU, UNKNOWN = Device(kind="cpu"), Device(kind="cuda")
+H100 = Device(kind="cuda", model="H100", memory_bytes=80 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("setting", "device", "peak_gib", "expected"),
+    [
+        ("auto", CPU, None, 0.0),
+        (1.0, CPU, None, 0.0),
+        (0.25, H100, None, 0.25),
+        (0.25, H100, 79, 0.25),
+        (0.0, H100, None, 0.0),
+        ("auto", H100, None, 1.0),
+        ("auto", UNKNOWN, 4, 1.0),
+        ("auto", H100, 20, 0.3),
+        ("auto", H100, 20.1, 0.31),
+        ("auto", H100, 1, 0.02),
+        ("auto", H100, 0, 0.01),
+        ("auto", H100, 66, 0.99),
+        ("auto", H100, 67, 2.0),
+        ("auto", H100, 140, 3.0),
+    ],
+)
+def test_gpus_per_trial(setting, device, peak_gib, expected):
+    peak = None if peak_gib is None else int(peak_gib * GIB)
+    assert gpus_per_trial(setting, device, peak) == pytest.approx(expected, abs=1e-12)
+
+
+def test_as_many_trials_fit_as_the_memory_has_room_for():
+    for peak_gib in range(1, 67):
+        share = gpus_per_trial("auto", H100, peak_gib * GIB)
+        assert int(1 / share) * 1.2 * peak_gib <= 80
+
+
+@pytest.mark.parametrize("hidden", ["", "-1"])
+def test_a_hidden_gpu_is_none(monkeypatch, hidden):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    assert find_device("local", None) == CPU
+
+
+def test_the_device_of_a_cluster_is_asked_of_the_cluster(monkeypatch):
+    monkeypatch.setattr("sweeper.execution.ray_tune.cluster_device", lambda address: H100)
+    assert find_device("ray", "head:6379") == H100
+    monkeypatch.setattr(devices, "_has_nvidia_driver", lambda: False)
+    assert find_device("ray", None) == CPU
+    assert find_device("local", "head:6379") == CPU

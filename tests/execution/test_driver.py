@@ -1,0 +1,147 @@
+"""The driver: one at a time on a store, and what becomes of failures."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from sweeper.errors import DataError, Problem, SpecError, StoreError
+from sweeper.execution.driver import driver_lock
+from sweeper.execution.prepare import ResolvedSweep
+from sweeper.store.objects import LocalStore
+from sweeper.tasks.behavior import BehaviorTask
+
+TWO_RATES = {"axes": {"training.optimizer.lr": [1e30, 0.01]}, "training": {"max_epochs": 3}}
+
+
+def test_a_second_driver_is_told_who_holds_the_store(tmp_path: Path):
+    with driver_lock(tmp_path):
+        with pytest.raises(StoreError, match="one driver at a time") as refused, driver_lock(tmp_path):
+            pytest.fail("two drivers")
+        assert str(os.getpid()) in str(refused.value)
+        assert os.uname().nodename in str(refused.value)
+    with driver_lock(tmp_path):
+        pass
+
+
+def test_a_driver_in_another_process_is_named_and_its_death_frees_the_store(tmp_path: Path):
+    code = (
+        "import sys, pathlib, time\n"
+        "from sweeper.execution.driver import driver_lock\n"
+        "with driver_lock(pathlib.Path(sys.argv[1])):\n"
+        "    print('held', flush=True); time.sleep(60)\n"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline().strip() == "held"
+        with pytest.raises(StoreError, match=str(other.pid)), driver_lock(tmp_path):
+            pytest.fail("two drivers")
+    finally:
+        other.kill()
+        other.wait()
+        if other.stdout is not None:
+            other.stdout.close()
+    with driver_lock(tmp_path):
+        assert json.loads((tmp_path / "driver.json").read_text())["process"] == os.getpid()
+
+
+def test_a_loss_that_explodes_fails_its_trial_and_no_other(engine, tmp_path):
+    ran = engine.run(tmp_path / "store", **TWO_RATES)
+    assert ran.status == "failed"
+    broken, sound = ran.trial(lr=1e30), ran.trial(lr=0.01)
+    view = ran.outcome.view
+    assert (view.status(broken.trial_id), view.status(sound.trial_id)) == ("failed", "complete")
+    assert "epoch 1" in view.failure(broken.trial_id)
+    assert "nan" in view.failure(broken.trial_id)
+    assert len(view.rows(sound.trial_id)) == 4
+    assert any("failed" in note and "epoch 1" in note for note in ran.watch.notes)
+    again = engine.run(tmp_path / "store", **TWO_RATES)
+    assert (again.status, again.epochs_trained, again.backends) == ("failed", 0, 0)
+    assert again.outcome.view.failure(broken.trial_id) == view.failure(broken.trial_id)
+
+
+def test_an_exception_in_the_task_is_a_failure_with_its_traceback(engine, grid_axes, tmp_path, monkeypatch):
+    real = BehaviorTask.train_epoch
+
+    def breaks(self, state, regime, epoch):
+        if regime["perturbation"] and epoch == 3:
+            raise IndexError("dimension 66")
+        return real(self, state, regime, epoch)
+
+    monkeypatch.setattr(BehaviorTask, "train_epoch", breaks)
+    ran = engine.run(tmp_path / "store", **grid_axes)
+    assert ran.status == "failed"
+    statuses = {trial.name: ran.outcome.view.status(trial.trial_id) for trial in ran.sweep.trials}
+    assert [name for name, status in statuses.items() if status == "failed"] == ["start=2 length=2"]
+    (failure,) = ran.outcome.view.failures.values()
+    assert (failure.place, failure.reason) == ("epoch 3", "IndexError: dimension 66")
+    assert "in breaks" in failure.details
+    assert list(LocalStore(tmp_path / "store").keys("failures")) == [failure.state_id]
+
+
+def test_out_of_memory_reaches_the_backend(engine, tmp_path, monkeypatch):
+    def full(self, state, regime, epoch):
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(BehaviorTask, "train_epoch", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        engine.run(tmp_path / "store")
+    monkeypatch.undo()
+    assert engine.run(tmp_path / "store").status == "done"
+
+
+def test_a_task_that_cannot_be_prepared_fails_for_this_run_only(engine, tmp_path, monkeypatch):
+    def refuses(*args):
+        raise RuntimeError("the cache folder is gone")
+
+    monkeypatch.setattr("sweeper.execution.worker.prepare", refuses)
+    ran = engine.run(tmp_path / "store")
+    assert ran.status == "failed"
+    (failure,) = ran.outcome.view.failures.values()
+    assert failure.place == "preparing the task"
+    assert "RuntimeError: the cache folder is gone" in failure.reason
+    assert "in refuses" in failure.details
+    monkeypatch.undo()
+    assert engine.run(tmp_path / "store").status == "done"
+
+
+def test_data_that_cannot_be_read_end_the_run(engine, tmp_path, monkeypatch):
+    def refuses(*args):
+        raise DataError(Problem(where="picture.png", rule="decodes"))
+
+    monkeypatch.setattr("sweeper.execution.worker.prepare", refuses)
+    with pytest.raises(DataError, match=r"picture\.png"):
+        engine.run(tmp_path / "store")
+
+
+def test_other_bytes_than_planned_are_refused(engine, tmp_path):
+    sweep = other_data(engine.sweep())
+    with pytest.raises(SpecError, match="other bytes"):
+        engine.run(tmp_path / "store", sweep=sweep)
+
+
+def other_data(sweep):
+    """Returns a sweep whose plan was made for another data set."""
+    from dataclasses import replace
+
+    trials = tuple(replace(trial, inputs=replace(trial.inputs, data="another")) for trial in sweep.trials)
+    return ResolvedSweep(
+        spec=sweep.spec, trials=trials, items={trial.trial_id: sweep.items[trial.trial_id] for trial in trials}
+    )
+
+
+def test_a_worker_keeps_its_task_until_another_is_asked_for(engine, grid_axes, tmp_path, monkeypatch):
+    from sweeper.execution import worker
+
+    prepared = []
+    real = worker.prepare
+    monkeypatch.setattr(worker, "prepare", lambda config, *rest: prepared.append(config) or real(config, *rest))
+    engine.run(tmp_path / "one", **grid_axes)
+    assert len(prepared) == 1
+    engine.run(tmp_path / "two", axes={"model.adapter.rank": [2, 4]}, training={"max_epochs": 1})
+    assert len(prepared) == 3

@@ -1,0 +1,48 @@
+"""Trials: roles, baselines, and that the same trial is trained once whoever asks."""
+
+from sweeper.plan.trials import resolve
+
+
+def test_every_window_gets_one_baseline_behind_the_trials(hand) -> None:
+    trials = hand.grid([2, 4], [1, 2]).trials
+    assert [trial.role for trial in trials] == ["trial"] * 4 + ["baseline"]
+    assert {trial.baseline_id for trial in trials[:4]} == {trials[4].trial_id}
+    assert trials[4].baseline_id is None
+
+
+def test_a_baseline_that_was_asked_for_is_not_added(hand) -> None:
+    trials = hand.trials([hand.config(hand.window(2)), hand.config()])
+    assert [trial.role for trial in trials] == ["trial", "trial"]
+    assert trials[0].baseline_id == trials[1].trial_id
+
+
+def test_each_way_of_training_has_its_own_baseline(hand) -> None:
+    configs = [hand.config(hand.window(2), seeds=seed) for seed in (1, 2)]
+    trials = hand.trials(configs)
+    baselines = [trial for trial in trials if trial.role == "baseline"]
+    assert [trial.baseline_id for trial in trials[:2]] == [trial.trial_id for trial in baselines]
+    assert len(baselines) == 2
+
+
+def test_noise_seeds_share_their_baseline(hand) -> None:
+    trials = hand.trials([hand.config(hand.window(2), seeds={"noise": seed}) for seed in (1, 2)])
+    assert [trial.role for trial in trials] == ["trial", "trial", "baseline"]
+
+
+def test_only_a_trial_of_nothing_but_controls_is_a_control(hand) -> None:
+    windows = {
+        "control": [hand.window(2, kind="freeze")],
+        "trial": [hand.window(2, kind="freeze"), hand.window(5)],
+    }
+    for role, those in windows.items():
+        assert hand.trials([hand.config(*those)])[0].role == role
+
+
+def test_the_same_trial_asked_for_twice_is_one(hand) -> None:
+    assert len(hand.trials([hand.config(hand.window(2))] * 2)) == 2  # and its baseline
+
+
+def test_a_baseline_is_named_by_what_is_not_its_perturbation(hand) -> None:
+    swept = (("seeds.noise", 1), ("perturbation.start", 2), ("training.batch_size", 32))
+    trials = resolve([(swept, hand.config(hand.window(2)))], lambda config: hand.inputs)
+    assert [trial.name for trial in trials] == ["noise=1 start=2 batch_size=32", "batch_size=32"]
