@@ -128,8 +128,14 @@ def _items_of_set(
     prefix = "" if name == "held_out" else f"{name}_"
     behavioral = {reference.name: reference.rdm for reference in held_out.references if reference.kind == "behavioral"}
     for column, reference_name in _behavioral(evaluation, held_out, name):
-        own = column != "rsa_targets" and reference_name in behavioral
-        rdm = behavioral[reference_name] if own else _target_rdm(held_out)
+        if column != "rsa_targets" and reference_name in behavioral:
+            rdm = behavioral[reference_name]
+        elif (found := _target_rdm(held_out)) is not None:
+            rdm = found
+        elif column == "rsa_targets":  # wanted by nobody in particular
+            continue
+        else:
+            raise _undefined_targets(reference_name)
         yield _item(evaluation, f"{column}{suffix}", key, reference_name, rdm, full=column == "rsa_behavioral")
     for reference in held_out.references:
         if reference.kind == "neural":
@@ -163,9 +169,24 @@ def _behavioral(evaluation: Evaluation, held_out: HeldOut, set_name: str) -> Ite
         yield "rsa_targets", TARGETS
 
 
-def _target_rdm(held_out: HeldOut) -> NDArray[np.float64]:
+def _target_rdm(held_out: HeldOut) -> NDArray[np.float64] | None:
+    """Returns the RDM of the held-out targets, None where some have none, such as a row of zeros."""
     assert held_out.targets is not None
-    return compute_rdm(held_out.targets)
+    try:
+        return compute_rdm(held_out.targets)
+    except UndefinedMetric:
+        return None
+
+
+def _undefined_targets(name: str) -> DataError:
+    return DataError(
+        Problem(
+            where="evaluation.rsa",
+            rule="the targets of the held-out stimuli have a correlation RDM",
+            got=f"{name}: some row of targets is constant",
+            remedy="Leave such stimuli out, or name a behavioural RDM",
+        )
+    )
 
 
 def _item(

@@ -70,7 +70,7 @@ def manifest_of(path: str) -> Manifest:
     """Returns the manifest at a path; `builtin:selfmade` is the set that the package draws itself."""
     if path == SELF_MADE:
         return Manifest.model_validate(
-            {"name": "selfmade", "generator": {"name": "drawings", "num_train": 480, "seed": 1}}
+            {"name": "selfmade", "generator": {"name": "drawings", "num_train": 240, "seed": 1}}
         )
     return load_manifest(Path(path))
 

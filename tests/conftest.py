@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -229,9 +229,9 @@ def grid_axes() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def grid(engine: Engine, tmp_path_factory: pytest.TempPathFactory, grid_axes: dict[str, Any]) -> Iterator[Path]:
+def grid(engine: Engine, tmp_path_factory: pytest.TempPathFactory, grid_axes: dict[str, Any]) -> Path:
     """The store of the small grid, run undisturbed in this process: what every disturbed run must equal."""
     store = tmp_path_factory.mktemp("grid") / "store"
     ran = engine.run(store, **grid_axes)
     assert ran.status == "done"
-    yield store
+    return store

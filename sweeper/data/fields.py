@@ -255,6 +255,6 @@ class GeneratorSource(Part):
     """
 
     name: Literal["drawings"]
-    num_train: Annotated[int, Field(strict=True, ge=1)] = 480
+    num_train: Annotated[int, Field(strict=True, ge=1)] = 240
     num_test: Annotated[int, Field(strict=True, ge=3)] = 48
     seed: Annotated[int, Field(strict=True, ge=0)]

@@ -138,12 +138,12 @@ def caption(attributes: Attributes, rng: np.random.Generator) -> str:
     Returns:
         For instance `"a small red fish in the sea"`.
     """
-    many, size, colour, texture, scene = rng.random(5)
+    many, size, colour, texture, kind, scene = rng.random(6)
     words = ["many"] if attributes.many and many < 0.5 else ["a"]
     words += [attributes.size] if size < 0.15 else []
     words += [attributes.colour] if colour < 0.4 else []
     words += [attributes.texture] if texture < 0.15 else []
-    words += [attributes.kind]
+    words += [attributes.kind if kind < 0.7 else attributes.group]
     words += ["in", "the", attributes.scene] if scene < 0.2 else []
     return " ".join(words)
 

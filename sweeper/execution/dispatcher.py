@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Literal
 
 from sweeper.plan.stock import Known, StockTaker
-from sweeper.plan.tree import Segment, Tree
+from sweeper.plan.tree import Tree
 from sweeper.plan.trials import Trial
 from sweeper.records import Failure
 from sweeper.spec.schema import Evaluation
@@ -51,7 +51,6 @@ class Dispatcher:
         for segment_id in self.stock.pending:
             self._want(segment_id)
         self._running: set[str] = set()
-        self._made: set[str] = set()  # ends of segments that were once found in the store
         self._settled: dict[str, TrialStatus] = {}
 
     # -- asking ---------------------------------------------------------------------------------------------------
@@ -72,11 +71,15 @@ class Dispatcher:
         return Order.of(segment, self.trials, self._evaluation, self._stock_taker.curve_before(segment))
 
     def ready(self) -> list[str]:
-        """Returns the segments that could be handed out now."""
+        """Returns the segments that could be handed out now.
+
+        A parent that is not pending was made, and its state is taken to exist; should it be gone, the worker
+        says so (`parent_missing`), and it is made again.
+        """
         return [
             segment_id
             for segment_id in self._pending
-            if segment_id not in self._running and self._can_start(self.tree.segments[segment_id])
+            if segment_id not in self._running and self.tree.segments[segment_id].parent not in self._pending
         ]
 
     @property
@@ -158,7 +161,6 @@ class Dispatcher:
         self._running.discard(segment_id)
         parent = self.tree.segments[segment_id].parent
         while parent is not None and parent not in self._pending and not self._has_state(parent):
-            self._made.discard(parent)
             self._want(parent)
             parent = self.tree.segments[parent].parent
 
@@ -176,16 +178,6 @@ class Dispatcher:
             below = [remaining[child] for child in self.tree.children.get(segment_id, ())]
             remaining[segment_id] = len(self.tree.segments[segment_id].epochs) + max(below, default=0)
         return remaining
-
-    def _can_start(self, segment: Segment) -> bool:
-        parent = segment.parent
-        if parent is None:
-            return True
-        if parent in self._pending:
-            return False
-        if parent not in self._made and self._has_state(parent):
-            self._made.add(parent)
-        return parent in self._made
 
     def _want(self, segment_id: str) -> None:
         self._pending[segment_id] = None

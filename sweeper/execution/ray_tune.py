@@ -49,6 +49,10 @@ _MIB = 2**20
 class RayBackend:
     """Trains on a Ray cluster, by default one on this machine; see `Backend`."""
 
+    def __init__(self, trainable: "type[SegmentTrainable] | None" = None) -> None:
+        """Takes what runs in a Tune trial; tests hand in one that needs no torch."""
+        self._trainable = trainable or SegmentTrainable
+
     def run(self, job: Job) -> None:
         """See `Backend.run`."""
         with connected(job.address), _scratch() as scratch:
@@ -63,7 +67,7 @@ class RayBackend:
             trial_ids = dict(zip(labels, open_trials, strict=True))
             collector = _Collector(job, exchange, trial_ids)
             trainable = tune.with_parameters(
-                SegmentTrainable,
+                self._trainable,
                 exchange=exchange,
                 trial_ids=trial_ids,
                 store=str(job.store),
@@ -108,15 +112,19 @@ class SegmentTrainable(tune.Trainable):
         Tune may start two actors for one trial and keep one, so nothing is told to the exchange here.
         """
         logging.getLogger().setLevel(logging.WARNING)
-        from sweeper.execution.worker import Worker, cap_gpu_memory  # loads torch: in workers only
-
         self._exchange, self._trial_ids = exchange, trial_ids
-        self._worker = Worker(LocalStore(Path(store)), Path(cache))
-        cap_gpu_memory(gpu)
+        self._worker = self.make_worker(LocalStore(Path(store)), Path(cache), gpu)
         self._segment_id: str | None = None
         self._events: Generator[Event, None, None] | None = None
         self._shown: dict[str, Any] = {"epoch": 0, "val_loss": float("nan"), "rsa_behavioral": float("nan")}
         self._enter(config)
+
+    def make_worker(self, store: LocalStore, cache: Path, gpu: float) -> Any:
+        """Returns what trains; only workers load torch."""
+        from sweeper.execution.worker import Worker, cap_gpu_memory
+
+        cap_gpu_memory(gpu)
+        return Worker(store, cache)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Stands for another trial; what is loaded stays loaded."""

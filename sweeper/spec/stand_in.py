@@ -11,10 +11,10 @@ from sweeper.spec.rewrite import rewrite
 STAND_IN_MANIFEST = "builtin:selfmade"
 STAND_IN_BACKBONE = "tiny-clip"
 STAND_IN_PRETRAINED = "builtin"
-STAND_IN_LR = 1e-2
+STAND_IN_LR = 2e-3
 STAND_IN_BATCH = 16
 STAND_IN_EPOCHS = 160
-STAND_IN_POOL = 480
+STAND_IN_POOL = 240
 STAND_IN_REFERENCE = "behavioral48"
 STAND_IN_LAYERS = {"model.adapter.vision_layers": 5, "model.adapter.text_layers": 2}
 STAND_IN_SUFFIX = "--stand-in"

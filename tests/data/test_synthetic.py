@@ -18,13 +18,13 @@ RDMS = ("behavioral_rdm", "neural_early_rdm", "neural_late_rdm")
 
 # Changed pixels or targets change every state of every demo and test: raise the data's version knowingly, never here.
 GOLDEN = {
-    "train_images": "7e3973a56111b631832a59a361ec117e0cb85eb16cb4a229c3c540496e757a69",
-    "test_images": "612572d298cf00809c90516b04e2dd33a0d59a11802120ea7962e947f6d1c74e",
-    "train_targets": "de2cde6cfef1ff6b63ba1841ce8a8a31a3d8351e963e6f869b75bb9dfd42fdf6",
-    "test_targets": "6136f3d4a2eebda8f6d6b286b5215c169472edd05f96ec6724b2984b00d42db0",
-    "behavioral_rdm": "2dd507c3401b926b66146cde5ee061d07be6badf9995bf947f60c30e92bd4007",
-    "neural_early_rdm": "fef753cca3951c3569d5724e2d37b4ba19426dc92e03514686de20b28b4ee18d",
-    "neural_late_rdm": "f092de6e48b85c7a056381977cc7860f11a8e47aeef815dd8b7ee6ef6e345933",
+    "train_images": "1977ab2a1bdd257e46ada21b6e82176eb6a28f9fec24472bd48d8a063509d9d5",
+    "test_images": "2dc79e5f04420c85de0126d231ff1280c331942a96dc4dace975a19f420a59ce",
+    "train_targets": "fa6ab9f04a775a5a996ca9df5022b4f5ea8f9080bab2d08dbc17709643577b5f",
+    "test_targets": "8fc759feb51cf1ad3886eac9efe1266688fd8989173ee2a442f9bbfe25b4b75d",
+    "behavioral_rdm": "d56d6e3a0aa7560af2493abbb5d41e664c9b05b6f91ae0636003f1db100461e6",
+    "neural_early_rdm": "65c066348edec42bc00aefc396822af0a5325c27ef2f8cce2650035ea514a0ae",
+    "neural_late_rdm": "6376fe22f8e694908d7926c744d96a7de4b9d287ad2c02a81e288cf913c69422",
 }
 
 

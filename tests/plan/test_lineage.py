@@ -213,9 +213,7 @@ def test_every_kind_makes_states_of_its_own(hand) -> None:
 
 @pytest.mark.parametrize("kind", ["random_target", "label_shuffle", "image_noise", "reorder"])
 def test_the_noise_seed_changes_the_window_of_what_draws(hand, kind) -> None:
-    one, two = (
-        lineage_of(hand.config(hand.window(4, 2, kind), seeds={"noise": seed}), hand.inputs) for seed in (0, 1)
-    )
+    one, two = (lineage_of(hand.config(hand.window(4, 2, kind), seeds={"noise": seed}), hand.inputs) for seed in (0, 1))
     assert overlap(one, two) == 4
 
 
@@ -275,9 +273,7 @@ def test_two_windows_part_from_one_at_the_second(hand) -> None:
 
 def test_overlapping_windows_act_together_where_they_overlap(hand) -> None:
     both = lineage_of(hand.config(hand.window(3, 3), hand.window(4, 4, "freeze")), hand.inputs)
-    acting = [
-        [fields["kind"] for fields in stretch.regime.fields["perturbation"] or ()] for stretch in both.stretches
-    ]
+    acting = [[fields["kind"] for fields in stretch.regime.fields["perturbation"] or ()] for stretch in both.stretches]
     assert acting == [[], ["random_target"], ["random_target", "freeze"], ["freeze"], []]
 
 

@@ -99,7 +99,9 @@ def test_states_are_kept_where_windows_fork_and_in_windows(hand) -> None:
 
 def test_extending_a_grid_keeps_every_state(hand) -> None:
     small, large = hand.grid([3], [1, 2]), hand.grid([1, 3, 5], [1, 2, 4])
-    states = [{s for segment in shop.tree.segments.values() for s in segment.states.values()} for shop in (small, large)]
+    states = [
+        {s for segment in shop.tree.segments.values() for s in segment.states.values()} for shop in (small, large)
+    ]
     assert states[0] < states[1]
     assert {trial.trial_id for trial in small.trials} < {trial.trial_id for trial in large.trials}
 

@@ -79,11 +79,11 @@ def test_training_set_sizes_keep_their_order_and_stay_distinct() -> None:
     sizes = [10, 25, 50, 75, 100, 200, 300, 1000, 1700]
     scaled = [c.data.train_size or 0 for c in configs(f"axes: {{data.train_size: {sizes}}}\n")]
     assert scaled == sorted(set(scaled))
-    assert (scaled[0], scaled[-1], len(scaled)) == (16, 480, len(sizes))
+    assert (scaled[0], scaled[-1], len(scaled)) == (16, 240, len(sizes))
 
 
 def test_training_set_sizes_that_fit_are_kept() -> None:
-    assert [c.data.train_size for c in configs("axes: {data.train_size: [100, 480]}\n")] == [100, 480]
+    assert [c.data.train_size for c in configs("axes: {data.train_size: [100, 240]}\n")] == [100, 240]
 
 
 def test_folds_leave_less_to_train_on() -> None:

@@ -59,7 +59,13 @@ def damage(store: LocalStore, kind: Any, key: str) -> None:
 
 def test_records_come_back_bit_for_bit() -> None:
     undefined = Record(
-        state_id="b", epoch=0, item="i", values={"rsa": None}, reasons={"rsa": "constant"}, measured_at=1e9, seconds=None
+        state_id="b",
+        epoch=0,
+        item="i",
+        values={"rsa": None},
+        reasons={"rsa": "constant"},
+        measured_at=1e9,
+        seconds=None,
     )
     records = (record(values={"val_loss": 1 / 3, "count": 7, "name": "größe"}), undefined)
     assert load_records(dump_records(records)) == records
@@ -103,7 +109,7 @@ def test_an_item_added_later_stands_beside(store: LocalStore) -> None:
     assert write_records(store, [record(), added]) == ()
     assert write_records(store, [added]) == ()
     found = dict(iterate_records(store, set()))
-    assert [rows for rows in found.values()] == [(record(),), (added,)]
+    assert list(found.values()) == [(record(),), (added,)]
     assert all(key.startswith("a" * 32) for key in found)
 
 

@@ -1,0 +1,212 @@
+"""The Ray backend: the same numbers as in one process, under kills too; fractions of GPUs; errors and stops.
+
+One Ray for all of them, with logical resources: one real worker at a time, or as many light ones as fit.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+pytestmark = [
+    # Ray leaves its log files to the garbage collector, and calls things that Python deprecates.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
+    pytest.mark.filterwarnings("ignore::FutureWarning:ray"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+ALL = {"resources": {"cpu": 8}}  # the logical CPUs: one worker at a time, whose start is what takes long
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Ray with 8 logical CPUs and one logical GPU, whatever the machine has; ended by who started it."""
+    from sweeper.execution import ray_tune  # sets Ray's environment before Ray is loaded
+
+    assert os.environ["RAY_AUTH_MODE"]
+    ray_tune.ray.init(
+        address="local",
+        num_cpus=8,
+        num_gpus=1,
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=128 * 2**20,
+    )
+    yield ray_tune
+    assert ray_tune.ray.is_initialized(), "who joins a Ray leaves it running"
+    ray_tune.ray.shutdown()
+
+
+def workers() -> list[psutil.Process]:
+    """Returns the processes of Tune's actors that this process started."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if "Trainable" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_a_killed_worker_costs_nothing_and_changes_no_bit(cluster, engine, reading, tmp_path: Path):
+    sweep = {
+        **ALL,
+        "training": {"max_epochs": 60},
+        "stopping": {"horizon_after_window": 30},
+        "perturbation": {"kind": "random_target", "start": 20},
+        "axes": {"perturbation.length": [2, 4]},
+    }
+    assert engine.run(tmp_path / "local", **sweep).status == "done"
+    killed: list[int] = []
+
+    class Killer(cluster.RayBackend):  # type: ignore[name-defined, misc]
+        def run(self, job: Any) -> None:
+            super().run(replaced(job, on_events=partial(self.kill_once, job.on_events)))
+
+        def kill_once(self, pass_on: Callable[[Any], None], events: list[Any]) -> None:
+            pass_on(events)
+            if not killed and len(job_epochs(events)) and (busy := workers()):
+                killed.append(busy[0].pid)
+                os.kill(busy[0].pid, signal.SIGKILL)
+
+    ran = engine.run(tmp_path / "ray", Killer, **sweep)
+    assert ran.status == "done"
+    assert killed
+    assert not psutil.pid_exists(killed[0]) or psutil.Process(killed[0]).status() == psutil.STATUS_ZOMBIE
+    assert reading.records(tmp_path / "ray") == reading.records(tmp_path / "local")
+    states, undisturbed = reading.states(tmp_path / "ray"), reading.states(tmp_path / "local")
+    assert {key: states.get(key) for key in undisturbed} == undisturbed
+    assert not any("different" in note or "other tensors" in note for note in ran.watch.notes)
+    for trial in ran.sweep.trials:
+        assert set(ran.outcome.view.rows(trial.trial_id)) == set(range(trial.lineage.last_epoch + 1))
+    assert engine.run(tmp_path / "ray", Killer, **sweep).backends == 0
+
+
+def job_epochs(events: list[Any]) -> list[int]:
+    """Returns the training epochs among some events."""
+    return [event.epoch for event in events if getattr(event, "epoch", 0) > 0]
+
+
+def replaced(job: Any, **changes: Any) -> Any:
+    from dataclasses import replace
+
+    return replace(job, **changes)
+
+
+def light(cluster: Any, log: Path, act: Callable[[Any], None]) -> type:
+    """Returns a trainable whose worker loads no torch: per segment it acts, and hands in made-up epochs."""
+    from sweeper.records import Record
+    from sweeper.store.rows import write_records
+    from sweeper.training.events import EpochDone
+
+    def record(state_id: str, epoch: int) -> Record:
+        values = {"val_loss": 10.0 - epoch, "train_loss": 1.0}
+        return Record(state_id=state_id, epoch=epoch, item="training", values=values, reasons={}, measured_at=0.0)
+
+    class Worker:
+        def __init__(self, store: Any) -> None:
+            self.store = store
+
+        def train(self, order: Any) -> Iterator[Any]:
+            for epoch, state_id in order.states.items():
+                if epoch:
+                    act(epoch)
+                records = (record(state_id, epoch),)
+                write_records(self.store, records)
+                self.store.put("states", state_id, b"made up")
+                with log.open("a") as file:
+                    file.write(f"{epoch}\n")
+                yield EpochDone(state_id=state_id, epoch=epoch, records=records, seconds=1.0)
+
+    class Light(cluster.SegmentTrainable):  # type: ignore[name-defined, misc]
+        def make_worker(self, store: Any, cache: Path, gpu: float) -> Any:
+            return Worker(store)
+
+    return Light
+
+
+def with_gpu(backend: Any, gpu: float) -> Any:
+    """Returns a backend whose trials ask for a share of a GPU, though they compute on the CPU."""
+
+    class Asking:
+        def run(self, job: Any) -> None:
+            backend.run(replaced(job, gpu=gpu, cpu=0.5))
+
+    return Asking()
+
+
+def test_four_quarters_of_a_gpu_run_together_and_the_fifth_waits(cluster, engine, tmp_path: Path):
+    here = tmp_path / "here"
+    here.mkdir()
+
+    def meet(epoch: int) -> None:
+        """Waits until four are there, and then for a fifth to come, who must not."""
+        own = here / str(os.getpid())
+        own.touch()
+        give_up_at = time.time() + 60
+        while not (here / "met").exists() and len(list(here.iterdir())) < 4 and time.time() < give_up_at:
+            time.sleep(0.05)
+        time.sleep(3)
+        present = len(list(here.glob("[0-9]*")))
+        (here / "met").touch()
+        with (tmp_path / "present").open("a") as file:
+            file.write(f"{present}\n")
+        time.sleep(0.5)
+        own.unlink()
+
+    backend = cluster.RayBackend(light(cluster, tmp_path / "log", meet))
+    ran = engine.run(
+        tmp_path / "store",
+        lambda: with_gpu(backend, 0.25),
+        axes={"training.optimizer.lr": [0.01, 0.02, 0.03, 0.04, 0.05]},
+        training={"max_epochs": 1},
+    )
+    assert ran.epochs_trained == 5
+    present = [int(line) for line in (tmp_path / "present").read_text().splitlines()]
+    assert len(present) == 5
+    assert max(present) == 4
+
+
+def test_an_error_of_a_worker_ends_the_run_in_its_own_words(cluster, engine, tmp_path: Path):
+    from sweeper.errors import DataError, Problem
+
+    def refuse(epoch: int) -> None:
+        raise DataError(Problem(where="picture.png", rule="decodes"))
+
+    backend = cluster.RayBackend(light(cluster, tmp_path / "log", refuse))
+    with pytest.raises(DataError, match=r"picture\.png: decodes"):
+        engine.run(tmp_path / "store", lambda: backend, **ALL)
+
+
+def test_a_stop_keeps_every_finished_epoch(cluster, engine, tmp_path: Path):
+    backend = cluster.RayBackend(light(cluster, tmp_path / "log", lambda epoch: time.sleep(0.3)))
+    sweep = {**ALL, "training": {"max_epochs": 30}}
+    first = engine.run(tmp_path / "store", lambda: backend, stop_after=3, **sweep)
+    assert first.status == "interrupted"
+    made = [line for line in (tmp_path / "log").read_text().splitlines()]
+    assert 3 <= first.epochs_trained < 30
+    assert len(made) == first.epochs_trained + 1, "every epoch that was made was handed in"
+
+
+def test_more_than_the_machine_has_is_refused_at_once(cluster, engine, tmp_path: Path):
+    from sweeper.errors import ClusterError
+
+    began = time.monotonic()
+    with pytest.raises(ClusterError, match="fits on this machine"):
+        engine.run(tmp_path / "store", cluster.RayBackend, resources={"cpu": 64})
+    assert time.monotonic() - began < 10
+
+
+def test_a_client_address_is_refused(cluster):
+    from sweeper.errors import ClusterError
+
+    with pytest.raises(ClusterError, match="inside the cluster"), cluster.connected("ray://head:10001"):
+        pytest.fail("connected")
