@@ -18,7 +18,7 @@ SIGNATURE_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdapterConfig:
-    """Describe the DoRA adapters of one model (science 1.4).
+    """Describe the DoRA adapters of one model (docs/methods.md 1.4).
 
     Attributes:
         rank: r, the width of the two factors.

@@ -1,4 +1,4 @@
-"""CLIP-HBA-Behavior: 66 dimension scores of an image by its similarity with 66 prompts (science 1.3).
+"""CLIP-HBA-Behavior: 66 dimension scores of an image by its similarity with 66 prompts (docs/methods.md 1.3).
 
 `forward` is the plain network, written with open_clip's own modules; `prefix` and `forward_prefix` compute the same
 outputs and gradients with everything before the first adapter taken from a cache.
@@ -24,7 +24,8 @@ CLS = 0  # the row of the vision tower that is read out
 class ClipHba(nn.Module):
     """Score images on the dimensions named by prompts.
 
-    The module is a deterministic function of weights and input: `train()` changes nothing (science 1.4, dropout quirk).
+    The module is a deterministic function of weights and input: `train()` changes nothing
+    (docs/methods.md 1.4, dropout).
     Backbone tensors are shared, not copied; only the adapters are its own.
 
     Shapes: B images, D prompts (66), E joint space.
@@ -174,7 +175,7 @@ class ClipHba(nn.Module):
             raise RuntimeError("the frozen prefix was dropped: only cached prefixes can be scored")
 
     def _score(self, image: Tensor, text: Tensor) -> Tensor:
-        """Scale the cosines of [B, E] and [D, E] (science 1.3): no softmax, no ReLU, no bias."""
+        """Scale the cosines of [B, E] and [D, E] (docs/methods.md 1.3): no softmax, no ReLU, no bias."""
         scale = self.clip.logit_scale.exp()
         with torch.autocast(scale.device.type, enabled=False):  # outputs reach 100: bf16 would round them to 0.5
             image, text = (functional.normalize(features.to(scale.dtype), dim=-1) for features in (image, text))

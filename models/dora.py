@@ -1,12 +1,13 @@
 """Add weight-decomposed low-rank adapters (DoRA) to linear layers: the published form beside peft's own.
 
 Both forms live inside peft and have the same three trainable tensors per layer, in torch's layout (W is [out, in]):
-`lora_A` [r, in], `lora_B` [out, r] and the magnitude m [out]. In the letters of science 1.4 lora_A = B^T, lora_B = A^T.
+`lora_A` [r, in], `lora_B` [out, r] and the magnitude m [out]. In the letters of
+docs/methods.md 1.4 lora_A = B^T, lora_B = A^T.
 
     published: V = W / |W| + (alpha / r) lora_B lora_A    W' = m V / (|V| + 1e-8), gradients flow through |V|
     peft:      V = W       + (alpha / r) lora_B lora_A    W' = m V / |V|,          |V| is a constant for gradients
 
-with |.| the norm of each row (an output's weight vector; a column of M = W^T in science 1.4).
+with |.| the norm of each row (an output's weight vector; a column of M = W^T in docs/methods.md 1.4).
 """
 
 import hashlib
@@ -36,7 +37,7 @@ __all__ = [
     "trainable_parameters",
 ]
 
-EPSILON = 1e-8  # added to the norm in the published form (science 1.4)
+EPSILON = 1e-8  # added to the norm in the published form (docs/methods.md 1.4)
 ADAPTER = "default"
 _LORA_B = f".lora_B.{ADAPTER}.weight"
 

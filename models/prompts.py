@@ -1,6 +1,7 @@
 """List the 66 SPoSE dimension labels that CLIP-HBA feeds to the text tower."""
 
-# One bare label per dimension, in the column order of the SPoSE tables (science 1.3). The spelling "volumous" is the
+# One bare label per dimension, in the column order of the SPoSE tables (docs/methods.md 1.3). The spelling
+# "volumous" is the
 # published one and stays: it changes the tokens.
 PROMPTS: tuple[str, ...] = (
     "metallic; artificial",

@@ -14,7 +14,7 @@ from sweeper.spec.perturbations import all_kinds, kind_name
 
 GOLDENS = json.loads((Path(__file__).parent / "golden" / "goldens.json").read_text())
 STUDY = TableStatistics(mean=5.690615, std=10.178653, dimension_means=np.zeros(66, np.float32))
-BATCH_SIZES = [64] * 22 + [36]  # 1,444 training images (science.md 1.5)
+BATCH_SIZES = [64] * 22 + [36]  # 1,444 training images (docs/methods.md 1.5)
 TABLE = np.random.default_rng(0).gamma(0.5, 10.0, size=(500, 6)).astype(np.float32)
 STATISTICS = TableStatistics.of(TABLE)
 BATCH = TABLE[:64]
@@ -112,7 +112,7 @@ def test_published_noise_differs_by_batch_start_and_seed(kind: str, change: dict
 
 
 def test_published_seeds_overlap_as_the_studys_do() -> None:
-    """42, batch 1 is 43, batch 0 (science.md 2.1); fresh noise has no such neighbours."""
+    """42, batch 1 is 43, batch 0 (docs/methods.md 2.1); fresh noise has no such neighbours."""
     for noise, equal in (("published", True), ("fresh", False)):
         one = disturbed("random_target", step=1, seed=42, noise=noise)
         two = disturbed("random_target", step=0, seed=43, noise=noise)

@@ -15,7 +15,7 @@ from sweeper.errors import DataError, Problem
 
 Channels: TypeAlias = tuple[float, float, float]
 
-# The lab's statistics of THINGS, used for training and for every evaluation set [science.md 1.2].
+# The lab's statistics of THINGS, used for training and for every evaluation set [docs/methods.md 1.2].
 THINGS_MEAN: Channels = (0.52997664, 0.48070561, 0.41943838)
 THINGS_STD: Channels = (0.27608301, 0.26593025, 0.28238822)
 # OpenAI CLIP's own constants, which the published code does not use.

@@ -1,7 +1,7 @@
 """Splits and batch orders: pure functions of a seed, and of an epoch.
 
 `hashed` draws from `sweeper.randomness.stream`. `published` repeats, number for number, what PyTorch drew
-in the published study (science.md 1.5); it imports torch, and only when called.
+in the published study (docs/methods.md 1.5); it imports torch, and only when called.
 """
 
 from dataclasses import dataclass
@@ -79,7 +79,7 @@ def _published_block(seed: int, n: int, block: int) -> tuple[NDArray[np.int64], 
     """Replays 64 epochs of the loader: orders int64 [64, n], and the generator's state after them.
 
     Per epoch the loader takes one int64 (the seed of its workers), then the order, then a permutation that
-    nobody uses [science.md 1.5].
+    nobody uses [docs/methods.md 1.5].
     """
     import torch
 

@@ -23,7 +23,7 @@ from sweeper.errors import DataError
 Level: TypeAlias = Literal["ok", "note", "warning", "error"]
 
 # Another order of the rows fits better by at least this much Spearman correlation: the right one for the 48
-# gives 0.864, the alphabetical one 0.037 [science.md 1.1].
+# gives 0.864, the alphabetical one 0.037 [docs/methods.md 1.1].
 _CLEARLY_BETTER = 0.1
 _UNRELATED = 0.1
 _MAX_SHOWN = 5

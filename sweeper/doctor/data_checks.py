@@ -66,7 +66,7 @@ def check_data(tables: Tables, config: TrialConfig, inapplicable: str | None) ->
 def order_cause(rdm: NDArray[np.float64], names: Sequence[str], values: NDArray[np.float32]) -> Cause | None:
     """Returns why an RDM [M, M] does not fit its targets [M, D]; None where it does.
 
-    The right order of the 48 gives .8644, the alphabetical one .0365 [science.md 1.1].
+    The right order of the 48 gives .8644, the alphabetical one .0365 [docs/methods.md 1.1].
     """
     score = _score(values, rdm)
     if score is None or score > published.CEILING / 2:

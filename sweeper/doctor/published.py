@@ -1,4 +1,4 @@
-"""The published figures, as facts: science.md 1 and 12, goldens.json."""
+"""The published figures, as facts: docs/methods.md 1 and 12, goldens.json."""
 
 from dataclasses import dataclass
 

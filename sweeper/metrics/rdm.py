@@ -25,7 +25,8 @@ class UndefinedMetric(ValueError):
 def compute_rdm(features: ArrayLike, metric: RdmMetric = "correlation", *, center: bool = False) -> Array:
     """Computes the dissimilarity of every pair of stimuli.
 
-    `correlation` (1 - Pearson over the D dimensions) is what the published study uses (science.md 1.6), `cosine` what
+    `correlation` (1 - Pearson over the D dimensions) is what the published study uses (docs/methods.md 1.6),
+    `cosine` what
     its neural analyses use (3.6). `center=True` first removes each dimension's mean over the N stimuli, so that a
     constant per dimension, e.g. a prompt's offset, no longer moves a correlation or cosine RDM.
 

@@ -1,6 +1,7 @@
 """Recovery after a perturbation window: when is a disturbed curve back at its undisturbed baseline.
 
-Rules and the proof that the comparator makes the published result: science.md 3.4. All epochs are 1-based; epoch 0 (the
+Rules and the proof that the comparator makes the published result: docs/methods.md 3.4. All epochs are 1-based;
+epoch 0 (the
 untrained model) of a curve or baseline is ignored, as the published tables begin at 1.
 """
 

@@ -21,7 +21,8 @@ _BLOCK = 2**20
 def rsa_score(rdm_a: ArrayLike, rdm_b: ArrayLike, method: RsaMethod = "spearman") -> float:
     """Correlates the upper triangles of two RDMs.
 
-    `spearman` is the published measure (science.md 1.6): Pearson on mid-ranks. `kendall` is tau-a (Nili et al. 2014).
+    `spearman` is the published measure (docs/methods.md 1.6): Pearson on mid-ranks. `kendall` is
+    tau-a (Nili et al. 2014).
     No p-value is given: the P pairs share stimuli, so that one over pairs means nothing.
 
     Args:

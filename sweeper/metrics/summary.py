@@ -2,7 +2,7 @@
 
 Curves map 1-based epochs to values (see `curves`); a value that does not exist is None. A trial's own rows run from its
 perturbation's `start` on, window included, as published; those of an unperturbed trial from epoch 1. The *trimmed*
-baseline is its rows up to and including its (first) loss minimum (science.md 3).
+baseline is its rows up to and including its (first) loss minimum (docs/methods.md 3).
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class TrialSummary:
         final_val_loss: validation loss at `last_epoch`.
         rsa_at_best_val_loss: RSA at `best_epoch`, the one to compare trials by; None where it is undefined.
         final_rsa: RSA at `last_epoch`; None where it is undefined.
-        max_rsa: largest RSA: chosen on the test stimuli, hence too high (science.md 1.7); None if none is defined.
+        max_rsa: largest RSA: chosen on the test stimuli, hence too high (docs/methods.md 1.7); None if none is defined.
         last_epoch: last epoch with a validation loss.
     """
 
@@ -49,7 +49,7 @@ class BaselineDelta:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeatmapDeviation:
-    """Holds a trial's extremes minus its baseline's (the cells of the study's heat maps, science.md 3.5).
+    """Holds a trial's extremes minus its baseline's (the cells of the study's heat maps, docs/methods.md 3.5).
 
     Attributes:
         max_rsa: maximum over the trial's rows minus that of the trimmed baseline (published).
@@ -91,7 +91,7 @@ def summarize_trial(val_loss: Curve, rsa: Curve, *, start: int = 1) -> TrialSumm
 def baseline_delta(
     val_loss: Curve, rsa: Curve, baseline_val_loss: Curve, baseline_rsa: Curve, *, epoch: int
 ) -> BaselineDelta:
-    """Subtracts the trimmed baseline from a trial at one epoch (science.md 3.2, 3.3).
+    """Subtracts the trimmed baseline from a trial at one epoch (docs/methods.md 3.2, 3.3).
 
     delta(k) = trial(k) - baseline(k) for k up to the baseline's loss minimum. The study uses k = `start`, the first
     perturbed epoch.

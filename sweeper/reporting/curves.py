@@ -62,7 +62,7 @@ class CurvesInfo:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SCurveInfo:
-    """Holds loss and RSA of the undisturbed trials up to their loss minimum (science.md 3.1)."""
+    """Holds loss and RSA of the undisturbed trials up to their loss minimum (docs/methods.md 3.1)."""
 
     caption: Caption
     lines: tuple[Line, ...]

@@ -20,7 +20,7 @@ _MARKERS = "osD^vPX*"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeltaInfo:
-    """Holds, by start, trial minus baseline at the first disturbed epoch (science.md 3.2, 3.3).
+    """Holds, by start, trial minus baseline at the first disturbed epoch (docs/methods.md 3.2, 3.3).
 
     Attributes:
         caption: what every figure says.

@@ -66,7 +66,7 @@ def recovery_info(view: SweepView) -> MapsInfo | None:
 
 
 def deviation_info(view: SweepView) -> MapsInfo | None:
-    """Returns extremes against the baseline's (science.md 3.5), start x length; None without such a grid."""
+    """Returns extremes against the baseline's (docs/methods.md 3.5), start x length; None without such a grid."""
     columns = {
         "max_rsa_deviation": "max RSA, minus the max of the\ntrimmed baseline (published)",
         "max_rsa_deviation_same_epochs": "max RSA, minus the baseline's\nmax from the start on",

@@ -1,6 +1,6 @@
 """Published noise is seeded by q + 1000 * start + batch: seeds closer than an epoch's batches share it, shifted.
 
-science.md 2.1, "Seeds overlap".
+docs/methods.md 2.1, "Seeds overlap".
 """
 
 from collections import defaultdict

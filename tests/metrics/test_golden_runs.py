@@ -1,4 +1,4 @@
-"""The published study's numbers come out of its published curves, float for float (science.md 3, 12)."""
+"""The published study's numbers come out of its published curves, float for float (docs/methods.md 3, 12)."""
 
 from itertools import pairwise
 
@@ -49,7 +49,7 @@ def test_not_recovered_is_none_beside_the_epochs_seen(recover, published):
 
 
 def test_the_comparator_makes_the_result(recover):
-    """Recovery grows with the window's length against `published` only (science.md 3.4)."""
+    """Recovery grows with the window's length against `published` only (docs/methods.md 3.4)."""
 
     def growth(start, comparator):
         cells = {length: recover(start, length, comparator=comparator) for length in LENGTHS}
@@ -164,7 +164,7 @@ def test_single_epoch_sweep(published, baseline, goldens):
 
 
 def test_early_noise_helps_alignment_only_there(published, baseline):
-    """Odd epochs of the study's most robust result: positive for k = 2..7 only, largest at 5 (science.md 3.3)."""
+    """Odd epochs of the study's most robust result: positive for k = 2..7 only, largest at 5 (docs/methods.md 3.3)."""
     deltas = {
         start: baseline_delta(run.val_loss, run.rsa, baseline.val_loss, baseline.rsa, epoch=start).rsa
         for (group, start), run in published.items()
@@ -214,7 +214,7 @@ def test_baseline(published, goldens, seed):
 
 
 def test_alignment_recovery_depends_on_the_trim_epoch(published, baseline):
-    """Beyond the loss minimum the RSA there counts, not the RSA's peak: 16 of 42 cells tell (science.md 3.4)."""
+    """Beyond the loss minimum the RSA there counts, not the RSA's peak: 16 of 42 cells tell (docs/methods.md 3.4)."""
     peak_epoch = max(baseline.rsa, key=baseline.rsa.get)
     assert peak_epoch == 53
     changed = 0

@@ -1,4 +1,4 @@
-"""Scores of real stimuli come out as known (shared data README, science.md 1.1, 1.6); skipped where the data is not."""
+"""Scores of real stimuli come out as known (docs/methods.md 1.1, 1.6); skipped where the data is not."""
 
 import csv
 

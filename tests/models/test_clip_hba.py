@@ -1,4 +1,4 @@
-"""CLIP-HBA against the formulas of science 1.3 and 1.4 written out in plain torch, and what training may change."""
+"""CLIP-HBA against the formulas of docs/methods.md 1.3 and 1.4 in plain torch, and what training may change."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from sweeper_models.prompts import PROMPTS
 
 
 def plain_clip_hba(state, config, images, tokens, *, alpha, rank, dora, activation):
-    """Compute the outputs from a state dict by the formulas alone (M = W^T as in science 1.4)."""
+    """Compute the outputs from a state dict by the formulas alone (M = W^T as in docs/methods.md 1.4)."""
     act = (lambda x: x * torch.sigmoid(1.702 * x)) if activation == "quick_gelu" else torch.nn.functional.gelu
 
     def norm(x, name):

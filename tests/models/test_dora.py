@@ -25,7 +25,7 @@ from torch import nn
 
 
 def one_layer(*, width=256, out=None, **adapter):
-    """Build one adapted linear layer whose rows have norm 0.5, as in the measurement of science 1.4."""
+    """Build one adapted linear layer whose rows have norm 0.5, as in the measurement of docs/methods.md 1.4."""
     weight = torch.randn(out or width, width, generator=torch.Generator().manual_seed(0))
     with torch.random.fork_rng(devices=[]):
         holder = nn.ModuleDict({"out_proj": nn.Linear(width, out or width)})
@@ -48,7 +48,7 @@ def parts(holder):
 
 
 def test_published_configuration_has_183040_trainable_parameters():
-    # 2 (1024 + 2 * 32 * 1024) + (768 + 2 * 32 * 768), science 1.4; on the meta device nothing is computed.
+    # 2 (1024 + 2 * 32 * 1024) + (768 + 2 * 32 * 768), docs/methods.md 1.4; on the meta device nothing is computed.
     config, adapter = read_config("ViT-L-14"), AdapterConfig()
     clip = build_clip(config, activation="quick_gelu", device="meta").requires_grad_(False)
     inject_adapters(clip, adapted_names(config, adapter), adapter)
@@ -65,7 +65,7 @@ def test_count_follows_rank_and_layers(model_of, dora):
 @pytest.mark.parametrize("dora", ["published", "peft"])
 def test_reference_start_draws_both_factors_from_the_published_ranges(dora):
     weight, lora_a, lora_b, magnitude = parts(one_layer(width=256, out=512, rank=16, dora=dora))
-    for factor, fan_in in ((lora_a, 16), (lora_b, 512)):  # U(+-1/sqrt(r)), U(+-1/sqrt(out)), science 1.4
+    for factor, fan_in in ((lora_a, 16), (lora_b, 512)):  # U(+-1/sqrt(r)), U(+-1/sqrt(out)), docs/methods.md 1.4
         bound = 1 / math.sqrt(fan_in)
         assert factor.abs().max() <= bound
         assert factor.abs().max() > 0.99 * bound

@@ -146,7 +146,7 @@ CUT = {("image_noise", 45)}  # ends at its own minimum
 
 
 def test_every_published_run_ends_by_the_rule_where_its_file_ends(published) -> None:
-    """121 runs; run 56 of the sweep, redone with patience 20, is not among them (science.md 2.2)."""
+    """121 runs; run 56 of the sweep, redone with patience 20, is not among them (docs/methods.md 2.2)."""
     ends = {run: max(losses) for run, (_, losses) in published.items() if run not in CUT}
     patience = {run: 10 if run[0] in SWEEP_GROUPS else 20 for run in ends}
     assert {run: published_end(published[run], patience[run]) for run in ends} == ends
@@ -158,7 +158,7 @@ def test_the_cut_run_had_not_ended(published) -> None:
 
 
 def test_cp_would_have_ended_long_published_windows_inside(published) -> None:
-    """Why the two rules are two: the successor counts inside windows (science.md 2.2)."""
+    """Why the two rules are two: the successor counts inside windows (docs/methods.md 2.2)."""
     baseline = published["baseline_seed1", 0][1]
     rule, losses = published["length_40", 40]
     ended = stop(rule="cp", patience=20, start=40, windows=rule.windows, last_epoch=500).ended_at(

@@ -88,7 +88,7 @@ def test_training_set_sizes_that_fit_are_kept() -> None:
 
 def test_folds_leave_less_to_train_on() -> None:
     head = "name: x\ndata: {manifest: m.yaml, folds: 5, fold: 0}\nmodel: {}\n"
-    assert [c.data.train_size for c in configs("axes: {data.train_size: [100, 1000]}\n", head)] == [38, 384]
+    assert [c.data.train_size for c in configs("axes: {data.train_size: [100, 1000]}\n", head)] == [19, 192]
 
 
 def test_layers_that_the_tiny_clip_does_not_have_are_clipped() -> None:
