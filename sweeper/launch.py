@@ -115,22 +115,25 @@ def make_plan(spec_path: Path, store_path: Path, *, stand_in: bool) -> PlanSumma
     device = find_device("ray", spec.resources.address or os.environ.get("RAY_ADDRESS"))
     sweep = resolve_sweep(spec, device=device.kind, device_model=device.model)
     if not (store_path / "store.json").exists():
-        return _summary(sweep, {}, Known(val_loss={}, failed=frozenset(), has_state=lambda state: False))
+        return _summary(sweep, {}, {}, Known(val_loss={}, failed=frozenset(), has_state=lambda state: False))
     store = LocalStore(store_path.absolute())
     with readable_ledger(store) as ledger:
-        records = measured_records(sweep, ledger, store, write=False)
+        records, recorded = measured_records(sweep, ledger, store, write=False), ledger.val_losses()
     known = Known(
         val_loss={state: val_loss_of(rows) for state, rows in records.items()},
         failed=read_failures(store, sweep.items_by_state).keys(),
         has_state=partial(store.has, "states"),
+        partly=recorded.keys() - records.keys(),
     )
-    return _summary(sweep, records, known)
+    return _summary(sweep, records, recorded, known)
 
 
-def _summary(sweep: ResolvedSweep, records: Mapping[str, tuple[Record, ...]], known: Known) -> PlanSummary:
+def _summary(
+    sweep: ResolvedSweep, records: Mapping[str, tuple[Record, ...]], recorded: Mapping[str, float], known: Known
+) -> PlanSummary:
     stock = StockTaker(sweep.trials, sweep.tree, known).stock
     seconds = [row.seconds for rows in records.values() for row in rows if row.seconds is not None]
-    return summarize_plan(sweep.trials, sweep.tree, stock, known.val_loss, seconds, sweep.spec.name)
+    return summarize_plan(sweep.trials, sweep.tree, stock, recorded, seconds, sweep.spec.name)
 
 
 @contextmanager

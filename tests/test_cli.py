@@ -110,6 +110,19 @@ def test_a_plan_before_and_after_a_run(finished: Shell, shell: Shell) -> None:
     assert after["seconds_per_epoch"] is not None
 
 
+def test_a_plan_with_a_new_reading_of_old_epochs(finished: Shell) -> None:
+    def epochs() -> list[int]:
+        return [finished.plan()[key] for key in ("epochs_in_ledger", "epochs_to_run", "epochs_to_rebuild")]
+
+    try:
+        finished.spec.write_text(SPEC.replace("bootstraps: 10", "bootstraps: 10, metric: cosine, rsa: [targets]"))
+        assert epochs() == [17, 0, 0]
+        finished.spec.write_text(SPEC.replace("bootstraps: 10", "bootstraps: 10, layers: [output, embedding]"))
+        assert epochs() == [17, 0, 17]
+    finally:
+        finished.spec.write_text(SPEC)
+
+
 def test_results_as_a_list_of_rows(finished: Shell) -> None:
     rows = json.loads(finished.on_store("results", "--format", "json").stdout)
     assert [row["role"] for row in rows] == ["trial"] * 4 + ["baseline"]

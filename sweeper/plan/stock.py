@@ -21,11 +21,13 @@ class Known:
         val_loss: validation loss by state, for every state whose records are complete.
         failed: states that cannot be made.
         has_state: tells whether the store holds a state.
+        partly: states with records that lack something measured on outputs that were not kept.
     """
 
     val_loss: Mapping[str, float]
     failed: Set[str]
     has_state: Callable[[str], bool]
+    partly: Set[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,8 @@ class Stock:
     Attributes:
         pending: ids of the segments to be trained, parents first.
         missing: training epochs without records in these segments; an upper bound where trials may end earlier.
-        rebuilt: training epochs that have records and must be trained again, since their state was dropped.
+        rebuilt: training epochs that have records and must be trained again, since their state was dropped, or since
+            something is wanted of them that was not measured then (a new layer or image set).
     """
 
     pending: tuple[str, ...]
@@ -60,9 +63,11 @@ class StockTaker:
                 needed.add(segment_id)
         pending = tuple(segment_id for segment_id in self._tree.segments if segment_id in needed)
         segments = [self._tree.segments[segment_id] for segment_id in pending]
-        missing = sum(state not in self._known.val_loss for s in segments for e, state in s.states.items() if e > 0)
-        rebuilt = sum(self._rebuilt(segment) for segment in segments)
-        return Stock(pending=pending, missing=missing, rebuilt=rebuilt)
+        lacking = [segment.states[e] for segment in segments for e in segment.epochs]
+        lacking = [state for state in lacking if state not in self._known.val_loss]
+        partly = sum(state in self._known.partly for state in lacking)
+        rebuilt = partly + sum(self._rebuilt(segment) for segment in segments)
+        return Stock(pending=pending, missing=len(lacking) - partly, rebuilt=rebuilt)
 
     def _incomplete(self) -> set[str]:
         """Returns the segments with missing epochs that may be wanted, as far as they can be reached."""
