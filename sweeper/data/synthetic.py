@@ -43,26 +43,19 @@ _NAMED: dict[str, tuple[int, ...]] = {
     "plain": (59,), "striped": (32,), "dotted": (22,), "checked": (65,), "small": (53,), "big": (51,), "many": (19,),
     "one": (), "outdoors": (12,), "indoors": (5,),
 }  # fmt: skip
-_FAMILIES: dict[str, tuple[str, ...]] = {  # what groups have in common; no word of a caption says it
-    "natural": ("animal", "food", "plant"),
-    "made": ("vehicle", "furniture", "tool", "clothing", "container"),
-    "domestic": ("food", "furniture", "clothing", "container"),
-    "rural": ("animal", "plant", "vehicle", "tool"),
-}
 # Attributes, the strength of their named dimensions, and the most that their few unnamed dimensions reach.
 _STRENGTHS: tuple[tuple[tuple[str, ...], float, float], ...] = (
-    (tuple(_FAMILIES), 0, 16),
     (tuple(KINDS), 27, 4),
     (tuple(GROUPS), 26, 3),
-    (tuple(COLOURS), 25, 3),
+    (tuple(COLOURS), 36, 8),
     (TEXTURES, 8, 1),
     (SIZES, 6, 1),
-    (("many", "one"), 20, 2),
-    (("outdoors", "indoors"), 8, 15),
+    (("many", "one"), 24, 8),
+    (("outdoors", "indoors"), 8, 10),
 )
 _NUM_UNNAMED = 6
 _NOISE_SD = 0.2  # of the logarithm of every loading
-_SCALE = 1.3  # brings the largest targets to 100, where they are clipped
+_SCALE = 1.4  # brings the largest targets to 100, where they are clipped
 _TARGET_STEP = 1 / 1024
 _RDM_STEP = 2.0**-20
 _ANSWERS = 2  # how often every triplet is answered
@@ -138,24 +131,23 @@ def caption(attributes: Attributes, rng: np.random.Generator) -> str:
     Returns:
         For instance `"a small red fish in the sea"`.
     """
-    many, size, colour, texture, kind, scene = rng.random(6)
+    many, size, colour, texture, scene = rng.random(5)
     words = ["many"] if attributes.many and many < 0.5 else ["a"]
     words += [attributes.size] if size < 0.15 else []
     words += [attributes.colour] if colour < 0.4 else []
     words += [attributes.texture] if texture < 0.15 else []
-    words += [attributes.kind if kind < 0.7 else attributes.group]
+    words += [attributes.kind]
     words += ["in", "the", attributes.scene] if scene < 0.2 else []
     return " ".join(words)
 
 
 def named_dimensions(attributes: Attributes) -> tuple[int, ...]:
     """Lists the dimensions (0-based columns) that are named after what a picture shows."""
-    return tuple(sorted({column for name in _attribute_names(attributes) for column in _NAMED.get(name, ())}))
+    return tuple(sorted({column for name in _attribute_names(attributes) for column in _NAMED[name]}))
 
 
 def _attribute_names(attributes: Attributes) -> tuple[str, ...]:
     return (
-        *(family for family, groups in _FAMILIES.items() if attributes.group in groups),
         attributes.group,
         attributes.kind,
         attributes.colour,
@@ -209,7 +201,7 @@ def _world() -> dict[str, Floats]:
             rng = stream(0, f"demo/world/{name}")
             loading = np.zeros(NUM_DIMENSIONS + NUM_HIDDEN)
             loading[rng.permutation(NUM_DIMENSIONS)[:_NUM_UNNAMED]] = unnamed * rng.integers(8, 17, _NUM_UNNAMED) / 16
-            loading[list(_NAMED.get(name, ()))] = named
+            loading[list(_NAMED[name])] = named
             loading[NUM_DIMENSIONS + int(rng.integers(NUM_HIDDEN))] = max(named, unnamed) / 3
             world[name] = loading
     return world

@@ -53,10 +53,7 @@ def write_records(store: ObjectStore, records: Sequence[Record]) -> tuple[str, .
     key = records_key(records)
     if store.put("records", key, dump_records(records)):
         return ()
-    stored = {record.item: record for record in read_records(store, key)}
-    if not stored:  # was damaged and has been moved aside
-        store.put("records", key, dump_records(records))
-        return ()
+    stored = {record.item: record for record in read_records(store, key)}  # none: was damaged and is moved aside
     added = [record for record in records if record.item not in stored]
     if added:
         store.put("records", records_key(added), dump_records(added))

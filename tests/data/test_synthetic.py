@@ -20,11 +20,11 @@ RDMS = ("behavioral_rdm", "neural_early_rdm", "neural_late_rdm")
 GOLDEN = {
     "train_images": "1977ab2a1bdd257e46ada21b6e82176eb6a28f9fec24472bd48d8a063509d9d5",
     "test_images": "2dc79e5f04420c85de0126d231ff1280c331942a96dc4dace975a19f420a59ce",
-    "train_targets": "fa6ab9f04a775a5a996ca9df5022b4f5ea8f9080bab2d08dbc17709643577b5f",
-    "test_targets": "8fc759feb51cf1ad3886eac9efe1266688fd8989173ee2a442f9bbfe25b4b75d",
-    "behavioral_rdm": "d56d6e3a0aa7560af2493abbb5d41e664c9b05b6f91ae0636003f1db100461e6",
+    "train_targets": "74bae3942050a57df9f380545398235ff103e17c3f7d617f056316b918807611",
+    "test_targets": "f507ef9cb36f9ef8390952ed2e26e1cac04f43a7e8c70e0146a5bd3bccda12fd",
+    "behavioral_rdm": "35983e7b8225f630201364e5cc0c92053b6f3b6a7a30d3cf28d5f0e4e22ffc20",
     "neural_early_rdm": "65c066348edec42bc00aefc396822af0a5325c27ef2f8cce2650035ea514a0ae",
-    "neural_late_rdm": "6376fe22f8e694908d7926c744d96a7de4b9d287ad2c02a81e288cf913c69422",
+    "neural_late_rdm": "fec57077d7c335c1f09c6bb80477bdd024dacc41474ef04f564817b5e6aeffdb",
 }
 
 
@@ -128,7 +128,7 @@ def test_a_perfect_predictor_nears_the_ceiling_and_a_shuffled_one_does_not(demo:
 
 def test_early_cortex_sees_pixels_and_late_cortex_meaning(demo: DemoSet) -> None:
     assert agreement(demo.test_images.reshape(48, -1), demo.neural_early_rdm) > 0.9
-    assert abs(agreement(demo.test_targets, demo.neural_early_rdm)) < 0.2
+    assert agreement(demo.test_targets, demo.neural_early_rdm) < 0.4  # some: an outdoors is seen as well as meant
     assert 0.5 < agreement(demo.test_targets, demo.neural_late_rdm) < 0.95
 
 

@@ -191,7 +191,7 @@ def test_a_stop_keeps_every_finished_epoch(cluster, engine, tmp_path: Path):
     sweep = {**ALL, "training": {"max_epochs": 30}}
     first = engine.run(tmp_path / "store", lambda: backend, stop_after=3, **sweep)
     assert first.status == "interrupted"
-    made = [line for line in (tmp_path / "log").read_text().splitlines()]
+    made = (tmp_path / "log").read_text().splitlines()
     assert 3 <= first.epochs_trained < 30
     assert len(made) == first.epochs_trained + 1, "every epoch that was made was handed in"
 

@@ -289,6 +289,7 @@ def test_a_reset_acts_once_so_that_lengths_share_all(hand) -> None:
 def test_a_window_beyond_the_last_epoch_is_cut(hand) -> None:
     lineage = lineage_of(hand.config(hand.window(12, 5)), hand.inputs)
     assert (lineage.last_epoch, len(lineage.state_ids)) == (12, 13)
+    assert overlap(lineage, lineage_of(hand.config(), hand.inputs)) == 12
 
 
 def test_a_field_added_later_leaves_a_regime_as_it_was() -> None:

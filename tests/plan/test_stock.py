@@ -145,9 +145,9 @@ def test_nothing_behind_a_failure_is_pending(hand) -> None:
 
 def test_what_was_made_after_all_is_no_failure(hand) -> None:
     shop = hand.grid([6], [1])
-    shop.measure(shop.baseline, range(5))
-    shop.failed.add(shop.baseline.lineage.state_ids[4])
-    assert shop.pending() == [(0, 5), (6, 12), (6, 6), (7, 10)]
+    shop.measure(shop.baseline, range(6))
+    shop.failed.add(shop.baseline.lineage.state_ids[5])
+    assert shop.pending() == [(6, 12), (6, 6), (7, 10)]
 
 
 def test_a_damaged_record_in_the_middle_is_made_again(hand) -> None:

@@ -97,6 +97,11 @@ def test_states_are_kept_where_windows_fork_and_in_windows(hand) -> None:
     assert kept == {(0, 2): True, (3, 12): True, (3, 4): True, (5, 8): False}
 
 
+def test_states_of_a_window_that_nothing_follows_are_kept(hand) -> None:
+    tree = check(hand.grid([11], [5]).trials)
+    assert [segment.keep_all for segment in tree.segments.values()] == [True, True, True]
+
+
 def test_extending_a_grid_keeps_every_state(hand) -> None:
     small, large = hand.grid([3], [1, 2]), hand.grid([1, 3, 5], [1, 2, 4])
     states = [
