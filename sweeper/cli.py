@@ -301,7 +301,7 @@ def _open(sweep: str, store: Path, stand_in: bool) -> Any:
 
 
 def _print_results(
-    view: Any, format_: str, what: str = "trials", out: Path | None = None, store: Path | None = None
+    view: Any, format_: Any, what: Any = "trials", out: Path | None = None, store: Path | None = None
 ) -> None:
     from sweeper.reporting.output import print_table
 

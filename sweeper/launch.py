@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
+from sweeper.driver import LEDGER, Outcome, Progress, Run, run_sweep, val_loss_of
 from sweeper.execution.base import Backend
 from sweeper.execution.devices import find_device, gpus_per_trial
-from sweeper.execution.driver import LEDGER, Outcome, Progress, Run, run_sweep, val_loss_of
 from sweeper.execution.prepare import ResolvedSweep, measured_records, read_failures, resolve_sweep
 from sweeper.plan.estimate import PlanSummary, summarize_plan
 from sweeper.plan.stock import Known, StockTaker

@@ -122,7 +122,7 @@ class Engine:
         sweep: Any = None,
         **changes: Any,
     ) -> Ran:
-        from sweeper.execution.driver import Run, run_sweep
+        from sweeper.driver import Run, run_sweep
         from sweeper.store.objects import LocalStore
         from sweeper.tracking.base import NullTracker
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from sweeper.driver import driver_lock
 from sweeper.errors import DataError, Problem, SpecError, StoreError
-from sweeper.execution.driver import driver_lock
 from sweeper.execution.prepare import ResolvedSweep
 from sweeper.store.objects import LocalStore
 from sweeper.tasks.behavior import BehaviorTask
@@ -31,7 +31,7 @@ def test_a_second_driver_is_told_who_holds_the_store(tmp_path: Path):
 def test_a_driver_in_another_process_is_named_and_its_death_frees_the_store(tmp_path: Path):
     code = (
         "import sys, pathlib, time\n"
-        "from sweeper.execution.driver import driver_lock\n"
+        "from sweeper.driver import driver_lock\n"
         "with driver_lock(pathlib.Path(sys.argv[1])):\n"
         "    print('held', flush=True); time.sleep(60)\n"
     )

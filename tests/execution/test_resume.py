@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.execution.driver import LEDGER
+from sweeper.driver import LEDGER
 from sweeper.records import Record
 from sweeper.store.ledger import remove_ledger
 from sweeper.store.objects import LocalStore
