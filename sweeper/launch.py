@@ -5,7 +5,7 @@ import shlex
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -139,16 +139,14 @@ def _summary(
 @contextmanager
 def readable_ledger(store: LocalStore) -> Iterator[Ledger]:
     """Opens a store's ledger for reading; where there is none, or it is damaged, an index in memory takes its place."""
-    try:
-        ledger = Ledger(store.root / LEDGER, read_only=True)
-        ledger.val_losses()
-    except (FileNotFoundError, DamagedLedger):
-        ledger = Ledger(None)
-        ledger.catch_up(store)
-    try:
+    with ExitStack() as opened:
+        try:
+            ledger = opened.enter_context(closing(Ledger(store.root / LEDGER, read_only=True)))
+            ledger.verify()
+        except (FileNotFoundError, DamagedLedger):
+            ledger = opened.enter_context(closing(Ledger(None)))
+            ledger.catch_up(store)
         yield ledger
-    finally:
-        ledger.close()
 
 
 @contextmanager

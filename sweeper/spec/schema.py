@@ -226,7 +226,13 @@ class Evaluation(SpecModel):
     sets: tuple[str, ...] = ()
     """Further manifests, evaluated at every epoch."""
     bootstraps: NonNegativeInt = 100
-    """Resamplings of the stimuli for `rsa/behavioral_se`; 0 leaves it out."""
+    """Resamplings of the stimuli for `rsa/behavioral_se`; 0 leaves it out, 1 says nothing about a spread."""
+
+    @model_validator(mode="after")
+    def _one_resampling_has_no_spread(self) -> Self:
+        if self.bootstraps == 1:
+            raise broken_rule("evaluation.bootstraps is 0 or at least 2", "bootstraps", got=1)
+        return self
 
 
 class Recovery(SpecModel):
