@@ -43,6 +43,7 @@ class Dispatcher:
         self._evaluation = evaluation
         self._val_loss, self._failures = dict(val_loss), dict(failures)
         self._has_state = has_state
+        self._baselines = {trial.trial_id for trial in self.trials.values() if trial.role == "baseline"}
         known = Known(val_loss=self._val_loss, failed=self._failures.keys(), has_state=has_state)
         self._stock_taker = StockTaker(self.trials.values(), tree, known)
         self.stock = self._stock_taker.stock
@@ -56,16 +57,24 @@ class Dispatcher:
     # -- asking ---------------------------------------------------------------------------------------------------
 
     def next_order(self, trial_id: str | None = None) -> Order | None:
-        """Returns the order of a ready segment, longest remaining path first; None when nothing is ready now.
+        """Returns the order of a ready segment; None when nothing is ready now.
+
+        Baselines come first, since every fork waits for a piece of one and every comparison for its end; then the
+        worker's own trial; then the longest remaining path.
 
         Args:
-            trial_id: segments on this trial's path come before all others.
+            trial_id: the trial that the worker stands for.
         """
         ready = self.ready()
         if not ready:
             return None
-        own = [segment_id for segment_id in ready if trial_id in self.tree.segments[segment_id].trials]
-        chosen = max(own or ready, key=lambda segment_id: (self._remaining[segment_id], -self._place[segment_id]))
+
+        def urgency(segment_id: str) -> tuple[bool, bool, int, int]:
+            trials = self.tree.segments[segment_id].trials
+            is_trunk = not self._baselines.isdisjoint(trials)
+            return is_trunk, trial_id in trials, self._remaining[segment_id], -self._place[segment_id]
+
+        chosen = max(ready, key=urgency)
         self._running.add(chosen)
         segment = self.tree.segments[chosen]
         return Order.of(segment, self.trials, self._evaluation, self._stock_taker.curve_before(segment))

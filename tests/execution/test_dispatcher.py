@@ -171,16 +171,23 @@ def test_the_longest_remaining_path_goes_first() -> None:
     assert ways == [(0, 3), (4, 12), (4, 4), (5, 6), (5, 8), (7, 10)], "where equal, in the order of the sweep"
 
 
-def test_a_worker_gets_its_own_path_first_and_any_other_rather_than_wait() -> None:
-    world = World(grid([4], [1, 3]))
+def test_baselines_come_first_then_the_own_path_then_any_other_rather_than_wait() -> None:
+    world = World(grid([4, 6], [1, 3]))
     trunk = world.dispatcher.next_order()
     assert trunk is not None
     world.train(trunk)
-    fork = world.trial(4, 3).trial_id
-    own, other = world.dispatcher.next_order(fork), world.dispatcher.next_order(fork)
-    assert own is not None
+    fork = world.trial(6, 3).trial_id
+    more_trunk = world.dispatcher.next_order(fork)
+    assert more_trunk is not None
+    assert epochs_of(more_trunk) == (4, 5)
+    other = world.dispatcher.next_order(fork)
     assert other is not None
-    assert (epochs_of(own), epochs_of(other)) == ((4, 4), (4, 12))
+    assert epochs_of(other) == (4, 4), "the window at 4, as the own path waits for the trunk"
+    world.train(more_trunk)
+    rest, own = world.dispatcher.next_order(fork), world.dispatcher.next_order(fork)
+    assert rest is not None
+    assert own is not None
+    assert (epochs_of(rest), epochs_of(own)) == ((6, 12), (6, 6))
 
 
 def test_an_order_tells_the_curve_up_to_the_segment() -> None:
