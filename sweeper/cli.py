@@ -205,14 +205,7 @@ def results(
 
 
 @main.command()
-@click.option(
-    "--store",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("sweeper-store"),
-    envvar="SWEEPER_STORE",
-    show_default=True,
-    help="Folder of results.",
-)
+@_store
 @click.argument("sweep", required=False)
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 @click.option("--tracking-uri", help="MLflow tracking URI; default: the SQLite file in the store.")
