@@ -1,16 +1,20 @@
 """What each perturbation kind does to an epoch, the study's own noise included."""
 
 import json
-from dataclasses import replace
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from sweeper import perturbations
-from sweeper.perturbations import EFFECTS, Disturbance, Effect, Place, TableStatistics, Updates
-from sweeper.spec.perturbations import all_kinds, kind_name
+import sweeper
+from sweeper.perturbations import Disturbance
+from sweeper.spec.perturbations import KINDS
+from sweeper.spec.perturbations.base import Place, TableStatistics, Updates
 
 GOLDENS = json.loads((Path(__file__).parent / "golden" / "goldens.json").read_text())
 STUDY = TableStatistics(mean=5.690615, std=10.178653, dimension_means=np.zeros(66, np.float32))
@@ -25,8 +29,7 @@ REPEATING = ["random_target", "label_shuffle", "image_noise"]
 
 def acting(kind: str, *, start: int = 1, seed: int = 42, **fields: Any) -> dict[str, Any]:
     """Returns a kind's fields as the regime carries them."""
-    spec = next(each for each in all_kinds() if kind_name(each) == kind)
-    window = spec.model_validate({"kind": kind, "start": start, **FIELDS.get(kind, {}), **fields})
+    window = KINDS[kind].model_validate({"kind": kind, "start": start, **FIELDS.get(kind, {}), **fields})
     return dict(window.regime(seed))
 
 
@@ -36,10 +39,6 @@ def disturbed(kind: str, epoch: int = 1, step: int = 0, **fields: Any) -> np.nda
     disturbance = Disturbance((acting(kind, **fields),))
     images = disturbance.images(place, SHAPE, STATISTICS)
     return disturbance.targets(place, BATCH, STATISTICS) if images is None else images
-
-
-def test_there_is_an_effect_for_every_kind_of_the_spec() -> None:
-    assert set(EFFECTS) == {kind_name(kind) for kind in all_kinds()}
 
 
 def test_without_a_perturbation_nothing_happens() -> None:
@@ -52,37 +51,55 @@ def test_without_a_perturbation_nothing_happens() -> None:
         assert nothing.updates() == Updates()
 
 
-@pytest.mark.parametrize("kind", EFFECTS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_acts_where_its_effect_says_and_nowhere_else(kind: str) -> None:
-    effect, disturbance, place = EFFECTS[kind], Disturbance((acting(kind),)), Place(epoch=3, step=1)
+    effect, disturbance, place = KINDS[kind].effect, Disturbance((acting(kind),)), Place(epoch=3, step=1)
     assert (disturbance.targets(place, BATCH, STATISTICS) is not BATCH) == (effect.targets is not None)
     assert (disturbance.images(place, SHAPE, STATISTICS) is not None) == (effect.images is not None)
     assert (disturbance.order(3, 10) is not None) == (effect.order is not None)
     assert (disturbance.updates() != Updates()) == (effect.updates is not None)
 
 
-def test_a_kind_is_added_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Linear regression whose targets are negated from epoch 41 on: the fit turns round."""
-    monkeypatch.setitem(
-        perturbations.EFFECTS,
-        "negate",
-        Effect(
-            targets=lambda fields, place, targets, statistics: -targets * np.float32(fields["strength"]),
-            updates=lambda fields, updates: replace(updates, lr_factor=fields["strength"]),
-        ),
-    )
-    inputs = np.random.default_rng(1).normal(size=(64, 4)).astype(np.float32)
-    truth = np.ones((4, 6), np.float32)
-    weights = np.zeros((4, 6), np.float32)
-    regimes = [{}] * 40 + [{"perturbation": [{"kind": "negate", "strength": 2.0}]}] * 40
-    reached = []
-    for epoch, regime in enumerate(regimes, 1):
-        disturbance = Disturbance.of(regime)
-        targets = disturbance.targets(Place(epoch=epoch, step=0), inputs @ truth, STATISTICS)
-        weights -= 0.1 * disturbance.updates().lr_factor * inputs.T @ (inputs @ weights - targets) / 64
-        reached.append(float(weights.mean()))
-    assert reached[39] == pytest.approx(1.0, abs=0.1)
-    assert reached[79] == pytest.approx(-2.0, abs=0.1)
+NEGATE = """
+
+class Negate(Perturbation):
+    effect: ClassVar[Effect] = Effect(targets=lambda fields, place, targets, statistics: -fields["strength"] * targets)
+    kind: Literal["negate"]
+    strength: float = 1.0
+"""
+SPEC = """
+name: negated
+data: {manifest: manifest.yaml}
+model: {backbone: tiny-clip, pretrained: builtin, adapter: {rank: 4}}
+training: {optimizer: {lr: 1e-2}, batch_size: 16, max_epochs: 3}
+stopping: {horizon_after_window: 1}
+perturbation: {kind: negate, start: 2}
+axes: {perturbation.strength: [0.5, 1.5]}
+evaluation: {bootstraps: 0}
+"""
+MANIFEST = "name: small\ngenerator: {name: drawings, num_train: 45, num_test: 12, seed: 1}\n"
+
+
+def test_a_kind_is_added_in_one_place(tmp_path: Path) -> None:
+    """One class is written into a copy of the package; then a spec sweeps its field, and a run trains it."""
+    package = Path(sweeper.__file__).parent
+    shutil.copytree(package, tmp_path / "sweeper", ignore=shutil.ignore_patterns("__pycache__"))
+    with (tmp_path / "sweeper" / "spec" / "perturbations" / "targets.py").open("a", encoding="utf-8") as file:
+        file.write(NEGATE)
+    (tmp_path / "spec.yaml").write_text(SPEC, encoding="utf-8")
+    (tmp_path / "manifest.yaml").write_text(MANIFEST, encoding="utf-8")
+    ran = _sweeper(tmp_path, "run", "spec.yaml", "--backend", "local", "--tracking-uri", "off")
+    assert ran.returncode == 0, ran.stderr
+    rows = json.loads(_sweeper(tmp_path, "results", "spec.yaml", "--curves", "--format", "json").stdout)
+    losses = {row["trial_id"]: row["train_loss"] for row in rows if row["epoch"] == 2}
+    assert len(set(losses.values())) == len(losses) == 3, "a baseline and two strengths, each with a loss of its own"
+    assert '"negate"' in _sweeper(tmp_path, "schema").stdout
+
+
+def _sweeper(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    command = [sys.executable, "-m", "sweeper.cli", *words]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("start", [1, 5, 41])
@@ -197,7 +214,8 @@ def test_mean_targets_tell_nothing_about_the_image() -> None:
 def test_a_disturbed_batch_is_a_new_array() -> None:
     """A kind may not write into the table."""
     before = BATCH.copy()
-    for kind, effect in EFFECTS.items():
+    for kind, fields in KINDS.items():
+        effect = fields.effect
         if effect.targets is not None:
             disturbed(kind)[:] = 0.0
     np.testing.assert_array_equal(BATCH, before)

@@ -1,23 +1,19 @@
 """Splits and batch orders: pure functions of a seed, and of an epoch.
 
 `hashed` draws from `sweeper.randomness.stream`. `published` repeats, number for number, what PyTorch drew
-in the published study (docs/methods.md 1.5); it imports torch, and only when called.
+in the published study (docs/methods.md 1.5).
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sweeper.mersenne import TorchGenerator
 from sweeper.randomness import stream
 
-if TYPE_CHECKING:
-    import torch
-
 OrderKind: TypeAlias = Literal["hashed", "published"]
-_EPOCHS_PER_BLOCK = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -62,40 +58,19 @@ def hashed_order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
 
 def published_split(seed: int, n: int) -> NDArray[np.int64]:
     """Permutes the pool as `random_split` does right after `manual_seed(seed)`: int64 [n]."""
-    import torch
-
-    return _int64(torch.randperm(n, generator=torch.Generator().manual_seed(seed)))
+    return TorchGenerator(seed).permutation(n)
 
 
 def published_order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
-    """Returns the order of the published loader, whose own generator runs through all epochs: int64 [n]."""
-    block, row = divmod(epoch - 1, _EPOCHS_PER_BLOCK)
-    order: NDArray[np.int64] = _published_block(seed, n, block)[0][row].copy()
-    return order
-
-
-@lru_cache(maxsize=32)
-def _published_block(seed: int, n: int, block: int) -> tuple[NDArray[np.int64], "torch.Tensor"]:
-    """Replays 64 epochs of the loader: orders int64 [64, n], and the generator's state after them.
+    """Returns the order of the published loader, whose own generator runs through all epochs: int64 [n].
 
     Per epoch the loader takes one int64 (the seed of its workers), then the order, then a permutation that
     nobody uses [docs/methods.md 1.5].
     """
-    import torch
-
-    generator = torch.Generator().manual_seed(seed)
-    if block:
-        generator.set_state(_published_block(seed, n, block - 1)[1])
-    orders = np.empty((_EPOCHS_PER_BLOCK, n), dtype=np.int64)
-    for row in range(_EPOCHS_PER_BLOCK):
-        torch.empty((), dtype=torch.int64).random_(generator=generator)
-        orders[row] = _int64(torch.randperm(n, generator=generator))
-        torch.randperm(n, generator=generator)
-    return orders, generator.get_state()
-
-
-def _int64(tensor: "torch.Tensor") -> NDArray[np.int64]:
-    return np.array(tensor.numpy(), dtype=np.int64)
+    generator = TorchGenerator(seed)
+    words_of_a_permutation = max(n - 1, 0)
+    generator.skip((epoch - 1) * 2 * (1 + words_of_a_permutation) + 2)
+    return generator.permutation(n)
 
 
 _SPLITS = {"hashed": hashed_split, "published": published_split}

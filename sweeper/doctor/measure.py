@@ -24,8 +24,8 @@ from sweeper.doctor.published import BATCH_SIZE, NOISE_SEED
 from sweeper.inputs import preprocessing_of
 from sweeper.metrics.rdm import RdmMetric, UndefinedMetric, compute_rdm
 from sweeper.metrics.rsa import rsa_score
-from sweeper.perturbations import TableStatistics
 from sweeper.philox import published_normals
+from sweeper.spec.perturbations.base import TableStatistics
 from sweeper.spec.schema import TrialConfig
 
 _CHUNK = 16  # images pushed through the tower at once

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from sweeper.spec.document import Path
 from sweeper.spec.fields import without_index
 from sweeper.spec.messages import Finding, dotted, findings, follow
-from sweeper.spec.perturbations import all_kinds, kind_name
+from sweeper.spec.perturbations import KINDS
 from sweeper.spec.schema import TrialConfig
 
 _ROUNDS = 5
@@ -102,7 +102,7 @@ def _fill(raw: dict[str, Any], finding: Finding) -> str:
     path = finding.path if finding.kind == "missing" else finding.path[:-1]
     name = finding.fields[0].rsplit(".", 1)[-1] if finding.kind == "missing" else "kind"
     _, node = follow(path, raw)
-    near = get_close_matches(str(node.get(name)), map(kind_name, all_kinds()), n=1)
+    near = get_close_matches(str(node.get(name)), KINDS, n=1)
     node[name] = near[0] if near else deepcopy(_FILLERS.get(name, 1))
     return without_index(dotted((*path, name)))
 

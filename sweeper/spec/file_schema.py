@@ -34,8 +34,9 @@ def json_schema() -> dict[str, Any]:
 
 def _open(part: dict[str, Any]) -> dict[str, Any]:
     """Requires nothing of a type; its `kind` is described as the type is."""
+    about = {key: part[key] for key in ("description",) if key in part}
     fields = {
-        name: {"description": part["description"], **field} if "const" in field else field
+        name: {**about, **field} if "const" in field else field
         for name, field in part["properties"].items()
     }
     return {**{key: value for key, value in part.items() if key != "required"}, "properties": fields}
@@ -44,7 +45,7 @@ def _open(part: dict[str, Any]) -> dict[str, Any]:
 def _described(field: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
     """Describes a field as its type, where pydantic left the equal description out."""
     name = str(field.get("$ref", "")).rpartition("/")[2]
-    return {"description": defs[name]["description"], **field} if name else field
+    return {"description": defs[name].get("description", name), **field} if name else field
 
 
 def _or(alternative: dict[str, Any], field: dict[str, Any]) -> dict[str, Any]:

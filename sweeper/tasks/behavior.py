@@ -18,7 +18,8 @@ from sweeper.data.features import FeatureCache
 from sweeper.data.split import batch_order, split_pool
 from sweeper.evaluation import OutputKey, set_id
 from sweeper.inputs import dataset_of, held_out_sets, preprocessing_of, weights_of
-from sweeper.perturbations import Disturbance, Place, TableStatistics
+from sweeper.perturbations import Disturbance
+from sweeper.spec.perturbations.base import Place, TableStatistics
 from sweeper.spec.schema import Evaluation, TrialConfig
 from sweeper.tasks.base import Measured, NonFiniteLoss, TrainingState
 from sweeper.tasks.optimizers import build_optimizer, moments_of

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from sweeper.perturbations import Updates
+from sweeper.spec.perturbations.base import Updates
 from sweeper.tasks.base import TrainingState
 
 

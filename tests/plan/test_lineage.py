@@ -8,7 +8,7 @@ import pytest
 
 from sweeper.plan.lineage import Lineage, Regime, lineage_of, root_id
 from sweeper.plan.trials import trial_id
-from sweeper.spec.perturbations import all_kinds, kind_name
+from sweeper.spec.perturbations import KINDS
 from sweeper.spec.schema import TrialConfig
 
 PUBLISHED = {
@@ -187,10 +187,10 @@ REQUIRED = {"learning_rate": {"factor": 0.5}, "weight_decay": {"value": 0.5}}
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
-        (kind_name(kind), name)
-        for kind in all_kinds()
-        for name in kind.model_fields
-        if name not in ("kind", "start", "length") and (kind_name(kind), name) != ("reorder", "noise")
+        (kind, name)
+        for kind, fields in KINDS.items()
+        for name in fields.model_fields
+        if name not in ("kind", "start", "length") and (kind, name) != ("reorder", "noise")
     ],
 )
 def test_every_field_of_a_perturbation_changes_its_epochs(hand, kind, name) -> None:
@@ -203,12 +203,11 @@ def test_every_field_of_a_perturbation_changes_its_epochs(hand, kind, name) -> N
 
 
 def test_every_kind_makes_states_of_its_own(hand) -> None:
-    kinds = [kind_name(kind) for kind in all_kinds()]
     ids = {
         lineage_of(hand.config(hand.window(4, 1, kind, **REQUIRED.get(kind, {}))), hand.inputs).state_ids[4]
-        for kind in kinds
+        for kind in KINDS
     }
-    assert len(ids) == len(kinds)
+    assert len(ids) == len(KINDS)
 
 
 @pytest.mark.parametrize("kind", ["random_target", "label_shuffle", "image_noise", "reorder"])

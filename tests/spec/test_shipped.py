@@ -11,7 +11,7 @@ from sweeper.spec.axes import expand
 from sweeper.spec.document import parse_document
 from sweeper.spec.file_schema import json_schema
 from sweeper.spec.load import load_spec
-from sweeper.spec.perturbations import all_kinds, kind_name
+from sweeper.spec.perturbations import KINDS
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 SHIPPED = sorted(EXPERIMENTS.glob("*.yaml"))
@@ -104,8 +104,8 @@ def test_controls_stand_beside_random_targets_at_the_same_windows() -> None:
     windows: dict[str, set[tuple[int, int]]] = {}
     for trial in expand(load_spec(EXPERIMENTS / "controls.yaml")):
         (window,) = trial.config.perturbation
-        windows.setdefault(kind_name(type(window)), set()).add((window.start, window.length))
-    assert set(windows) == {"random_target", *(kind_name(kind) for kind in all_kinds() if kind.control)}
+        windows.setdefault(window.kind, set()).add((window.start, window.length))
+    assert set(windows) == {"random_target", *(name for name, kind in KINDS.items() if kind.control)}
     assert len({frozenset(found) for found in windows.values()}) == 1
 
 

@@ -346,7 +346,7 @@ def _disturbance(regime):
 
 
 def _place(epoch):
-    from sweeper.perturbations import Place
+    from sweeper.spec.perturbations.base import Place
 
     return Place(epoch=epoch, step=0)
 
