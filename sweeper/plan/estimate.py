@@ -25,6 +25,7 @@ class PlanSummary:
         epochs_in_ledger: of these, what the store holds already.
         epochs_to_run: of these, what is missing.
         epochs_to_rebuild: extra epochs that have records but whose state was dropped.
+        epochs_to_measure: epochs that are evaluated anew from their stored state, for a new layer or image set.
         is_upper_bound: whether early stopping can make it less.
         seconds_per_epoch: quartiles measured in this store, None before the first run.
         seconds_to_run: the same for all epochs to run and to rebuild, one after another.
@@ -39,6 +40,7 @@ class PlanSummary:
     epochs_in_ledger: int
     epochs_to_run: int
     epochs_to_rebuild: int
+    epochs_to_measure: int
     is_upper_bound: bool
     seconds_per_epoch: tuple[float, float, float] | None
     seconds_to_run: tuple[float, float, float] | None
@@ -60,6 +62,8 @@ class PlanSummary:
             f"  to rebuild (extra)       {most}{self.epochs_to_rebuild:>8,}",
             f"time, one worker           {self._time()}",
         ]
+        if self.epochs_to_measure:
+            lines.insert(-1, f"  to evaluate only         {most}{self.epochs_to_measure:>8,}")
         return "\n".join(lines)
 
     def _time(self) -> str:
@@ -106,6 +110,7 @@ def summarize_plan(
         epochs_in_ledger=present,
         epochs_to_run=stock.missing,
         epochs_to_rebuild=stock.rebuilt,
+        epochs_to_measure=stock.remeasured,
         is_upper_bound=stock.missing > 0 and any(trial.stop.is_open for trial in trials),
         seconds_per_epoch=per_epoch,
         seconds_to_run=None if per_epoch is None else _times(per_epoch, total),

@@ -28,12 +28,14 @@ class Inputs:
         model: weights digest, activation, prompts: what the variant needs to be identified.
         device: `cpu` or `cuda`.
         device_model: name of the device where `numerics.strict`, else None.
+        semantics: version of the code that makes the numbers; kept with a sweep, so that its ids stay what they were.
     """
 
     data: str
     model: tuple[tuple[str, str], ...]
     device: str
     device_model: str | None = None
+    semantics: int = SEMANTICS
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ def _setting(config: TrialConfig, inputs: Inputs) -> dict[str, Any]:
     """Returns what is the same in every epoch, the untrained model's included: network, data and split, numerics."""
     data = config.data
     return {
-        "semantics": SEMANTICS,
+        "semantics": inputs.semantics,
         "model": _model_fields(config, inputs),
         "data": inputs.data,
         "preprocessing": data.preprocessing,

@@ -39,11 +39,13 @@ class Stock:
         missing: training epochs without records in these segments; an upper bound where trials may end earlier.
         rebuilt: training epochs that have records and must be trained again, since their state was dropped, or since
             something is wanted of them that was not measured then (a new layer or image set).
+        remeasured: of such epochs, those whose state is there: evaluated, not trained.
     """
 
     pending: tuple[str, ...]
     missing: int
     rebuilt: int
+    remeasured: int = 0
 
 
 class StockTaker:
@@ -65,9 +67,15 @@ class StockTaker:
         segments = [self._tree.segments[segment_id] for segment_id in pending]
         lacking = [segment.states[e] for segment in segments for e in segment.epochs]
         lacking = [state for state in lacking if state not in self._known.val_loss]
-        partly = sum(state in self._known.partly for state in lacking)
-        rebuilt = partly + sum(self._rebuilt(segment) for segment in segments)
-        return Stock(pending=pending, missing=len(lacking) - partly, rebuilt=rebuilt)
+        partly = [state for state in lacking if state in self._known.partly]
+        again = partly + [state for segment in segments for state in self._again(segment)]
+        remeasured = sum(self._known.has_state(state) for state in again)
+        return Stock(
+            pending=pending,
+            missing=len(lacking) - len(partly),
+            rebuilt=len(again) - remeasured,
+            remeasured=remeasured,
+        )
 
     def _incomplete(self) -> set[str]:
         """Returns the segments with missing epochs that may be wanted, as far as they can be reached."""
@@ -103,8 +111,8 @@ class StockTaker:
             epoch: self._known.val_loss[state] for epoch, state in enumerate(states) if state in self._known.val_loss
         }
 
-    def _rebuilt(self, segment: Segment) -> int:
-        """Counts the epochs after the newest usable state that have records."""
+    def _again(self, segment: Segment) -> list[str]:
+        """Returns the states after the newest usable one that have records: a worker passes over them again."""
         epochs = list(segment.epochs)
         resume = 0
         for index, epoch in enumerate(epochs):
@@ -112,4 +120,4 @@ class StockTaker:
                 break
             if self._known.has_state(segment.states[epoch]):
                 resume = index + 1
-        return sum(segment.states[epoch] in self._known.val_loss for epoch in epochs[resume:])
+        return [segment.states[epoch] for epoch in epochs[resume:] if segment.states[epoch] in self._known.val_loss]

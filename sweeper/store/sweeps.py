@@ -103,6 +103,7 @@ def _trial_fields(trial: Trial) -> dict[str, Any]:
             "model": [list(pair) for pair in trial.inputs.model],
             "device": trial.inputs.device,
             "device_model": trial.inputs.device_model,
+            "semantics": trial.inputs.semantics,
         },
         "baseline_id": trial.baseline_id,
     }

@@ -49,8 +49,12 @@ def train_segment(
         if not order.wants(epoch, val_loss):
             return
         began = time.monotonic()
+        kept = _kept_state(order, epoch, store)
         try:
-            trained = {} if epoch == 0 else task.train_epoch(state, order.regime or {}, epoch)
+            if kept is not None:  # trained before; something was not measured then
+                state, trained = kept
+            else:
+                trained = {} if epoch == 0 else task.train_epoch(state, order.regime or {}, epoch)
             measured = task.evaluate(state)
             values = _finite({**trained, **measured.values})
         except OUT_OF_MEMORY:
@@ -60,7 +64,8 @@ def train_segment(
             store.put("failures", failure.state_id, failure.to_json())
             yield SegmentFailed(failure=failure)
             return
-        done = _write(order.states[epoch], epoch, values, measured, items, store, time.monotonic() - began)
+        seconds = None if kept else time.monotonic() - began
+        done = _write(order.states[epoch], epoch, values, measured, items, store, seconds)
         val_loss[epoch] = done.val_loss
         wants_more = epoch < order.last_epoch and order.wants(epoch + 1, val_loss)
         is_due = keeper.due(epoch, val_loss, time.monotonic(), wants_more=wants_more)
@@ -96,6 +101,17 @@ def _newest_state(
     return None if data is None else (order.first_epoch - 1, load_state(data, order.device))
 
 
+def _kept_state(
+    order: Order, epoch: int, store: ObjectStore
+) -> tuple[TrainingState, Mapping[str, float]] | None:
+    """Returns a state that the store holds with what its training measured; None: it is to be trained."""
+    if not store.has("states", order.states[epoch]):
+        return None
+    training = [record for record in read_records(store, order.states[epoch]) if record.item == TRAINING_ITEM]
+    data = store.get("states", order.states[epoch]) if training else None
+    return None if data is None else (load_state(data, order.device), training[0].values)  # type: ignore[return-value]
+
+
 def _found(state_id: str, epoch: int, items: tuple[Item, ...], store: ObjectStore) -> EpochDone:
     """Returns an epoch that the store holds, with the items that were asked for since it was trained."""
     records = read_records(store, state_id)
@@ -113,7 +129,7 @@ def _write(
     measured: Measured,
     items: tuple[Item, ...],
     store: ObjectStore,
-    seconds: float,
+    seconds: float | None,
 ) -> EpochDone:
     """Writes the outputs and the records of an epoch; returns what the store then holds of it."""
     now = time.time()

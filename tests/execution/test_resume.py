@@ -140,16 +140,20 @@ def test_an_item_added_while_a_sweep_is_half_done_is_in_the_view(engine, grid_ax
 
 
 @pytest.mark.parametrize("added", ["layer", "set"])
-def test_a_new_layer_or_set_rebuilds_epochs_with_the_same_numbers(engine, copy, grid, grid_axes, reading, added):
+@pytest.mark.parametrize("kept", [True, False], ids=["states kept", "states gone"])
+def test_a_new_layer_or_set_measures_stored_states(engine, copy, grid, grid_axes, reading, added, kept):
     further = engine.manifest.with_name("further.yaml")
     further.write_text(
         "name: further\nsource: drawn\nlicence: none\ngenerator: {name: drawings, num_train: 8, num_test: 9, seed: 2}\n"
     )
     evaluation = {"layers": ["output", "embedding"]} if added == "layer" else {"sets": [str(further)]}
-    before = reading.records(copy)
+    before, states = reading.records(copy), list(LocalStore(copy).keys("states"))
+    for state in () if kept else states:
+        LocalStore(copy).drop("states", state)
+    without_state = len(list(LocalStore(copy).keys("records"))) - len(states)
     ran = engine.run(copy, **{**grid_axes, "evaluation": evaluation})
     assert ran.status == "done"
-    assert ran.epochs_trained == EPOCHS
+    assert ran.epochs_trained == (without_state if kept else EPOCHS)
     assert not ran.watch.notes
     assert not list(LocalStore(copy).keys("conflicts"))
     after = reading.records(copy)
@@ -161,6 +165,8 @@ def test_a_new_layer_or_set_rebuilds_epochs_with_the_same_numbers(engine, copy, 
 
 def test_a_rebuilt_epoch_that_differs_is_kept_aside_and_reported(engine, copy, grid_axes):
     victim = engine.sweep(**grid_axes).trials[-1].lineage.state_ids[2]
+    for state in list(LocalStore(copy).keys("states")):
+        LocalStore(copy).drop("states", state)
     tamper(copy, victim, "train_loss", 1.25)
     remove_ledger(copy / LEDGER)
     ran = engine.run(copy, **{**grid_axes, "evaluation": {"layers": ["output", "embedding"]}})

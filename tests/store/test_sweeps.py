@@ -1,6 +1,7 @@
 """Revisions: the same content once, an edited spec under the next number, two savers at once."""
 
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,19 @@ def save_elsewhere(root: Path, starts: str, start: Any) -> None:
     store = LocalStore(root)
     start.wait()
     save(store, starts)
+
+
+def test_a_sweep_of_an_older_semantics_keeps_its_ids(store: LocalStore) -> None:
+    spec, text, trials = sweep()
+    older = resolve(
+        [(trial.swept, trial.config) for trial in expand(spec)],
+        lambda config: replace(INPUTS, semantics=INPUTS.semantics - 1),
+    )
+    save_revision(store, spec, text, older, ITEMS)
+    found = latest_revision(store, "grid")
+    assert found is not None
+    assert [trial.lineage for trial in found.trials] == [trial.lineage for trial in older]
+    assert found.trials[0].lineage.root != trials[0].lineage.root
 
 
 def test_a_revision_comes_back_as_it_was(store: LocalStore) -> None:
