@@ -18,7 +18,7 @@ from sweeper.metrics.rsa import rsa_score, rsa_standard_error
 from sweeper.plan.identity import content_id
 from sweeper.randomness import stream
 from sweeper.records import Record
-from sweeper.spec.schema import Evaluation
+from sweeper.spec.schema import Evaluation, Metric
 
 SEMANTICS = 1
 """Raised whenever code changes a measured number."""
@@ -59,7 +59,7 @@ class Item:
     outputs: OutputKey
     reference: str
     rdm: NDArray[np.float64]
-    metric: str
+    metric: Metric
     bootstraps: int
     centered: bool
 
@@ -82,23 +82,24 @@ class Item:
             "item": self.item_id,
             "column": self.column,
             "reference": self.reference,
+            "metric": self.metric,
             "set": self.outputs.set_id,
             "layer": self.outputs.layer,
         }
 
     def _measures(self) -> Iterable[tuple[str, Any]]:
-        yield "rsa", lambda outputs: rsa_score(compute_rdm(outputs, self.metric), self.rdm)  # type: ignore[arg-type]
+        yield "rsa", lambda outputs: rsa_score(compute_rdm(outputs, self.metric), self.rdm)
         if self.centered:
             yield (
                 "rsa_centered",
-                lambda outputs: rsa_score(compute_rdm(outputs, self.metric, center=True), self.rdm),  # type: ignore[arg-type]
+                lambda outputs: rsa_score(compute_rdm(outputs, self.metric, center=True), self.rdm),
             )
         if self.bootstraps:
             yield "rsa_se", self._standard_error
 
     def _standard_error(self, outputs: NDArray[np.float32]) -> float:
         rng = stream(0, "rsa_bootstrap")  # the same stimuli at every epoch, so that curves are comparable
-        model = compute_rdm(outputs, self.metric)  # type: ignore[arg-type]
+        model = compute_rdm(outputs, self.metric)
         return rsa_standard_error(model, self.rdm, num_bootstraps=self.bootstraps, rng=rng)
 
 
@@ -136,11 +137,12 @@ def _items_of_set(
             continue
         else:
             raise _undefined_targets(reference_name)
-        yield _item(evaluation, f"{column}{suffix}", key, reference_name, rdm, full=column == "rsa_behavioral")
+        bootstraps = evaluation.bootstraps if column == "rsa_behavioral" else None
+        yield _item(f"{column}{suffix}", key, reference_name, rdm, evaluation.metric, bootstraps)
     for reference in held_out.references:
         if reference.kind == "neural":
             column = f"rsa_neural_{prefix}{reference.name}{suffix}"
-            yield _item(evaluation, column, key, reference.name, reference.rdm, full=False)
+            yield _item(column, key, reference.name, reference.rdm, evaluation.neural_metric)
 
 
 def _behavioral(evaluation: Evaluation, held_out: HeldOut, set_name: str) -> Iterable[tuple[str, str]]:
@@ -190,17 +192,22 @@ def _undefined_targets(name: str) -> DataError:
 
 
 def _item(
-    evaluation: Evaluation, column: str, key: OutputKey, reference: str, rdm: NDArray[np.float64], *, full: bool
+    column: str,
+    key: OutputKey,
+    reference: str,
+    rdm: NDArray[np.float64],
+    metric: Metric,
+    bootstraps: int | None = None,
 ) -> Item:
-    bootstraps = evaluation.bootstraps if full else 0
+    """Returns an item; with bootstraps given (0 too), the RSA of centred dimensions is part of it."""
     what = {
         "semantics": SEMANTICS,
         "set": key.set_id,
         "layer": key.layer,
         "reference": content_id("rdm", {"shape": list(rdm.shape), "bytes": rdm.astype("<f8").tobytes().hex()}),
-        "metric": evaluation.metric,
-        "bootstraps": bootstraps,
-        "centered": full,
+        "metric": metric,
+        "bootstraps": bootstraps or 0,
+        "centered": bootstraps is not None,
     }
     return Item(
         item_id=content_id("item", what)[:16],
@@ -208,9 +215,9 @@ def _item(
         outputs=key,
         reference=reference,
         rdm=rdm,
-        metric=evaluation.metric,
-        bootstraps=bootstraps,
-        centered=full,
+        metric=metric,
+        bootstraps=bootstraps or 0,
+        centered=bootstraps is not None,
     )
 
 

@@ -173,6 +173,15 @@ def test_the_metric_is_that_of_the_evaluation() -> None:
     assert cosine == rsa_score(compute_rdm(OUTPUTS, "cosine"), RDMS["triplets"])
 
 
+def test_neural_references_have_a_metric_of_their_own() -> None:
+    """As in the study: Pearson against behaviour, cosine against the brain."""
+    found = {each.column: each for each in items(neural_metric="cosine")}
+    neural = found["rsa_neural_it"].record("s", 0, OUTPUTS, LATER).values["rsa"]
+    behavioral = found["rsa_behavioral"].record("s", 0, OUTPUTS, LATER).values["rsa"]
+    assert neural == rsa_score(compute_rdm(OUTPUTS, "cosine"), RDMS["it"])
+    assert behavioral == rsa_score(compute_rdm(OUTPUTS, "correlation"), RDMS["triplets"])
+
+
 def test_an_undefined_rsa_is_none_with_its_reason() -> None:
     record = item().record("state", 0, np.ones((M, D), np.float32), LATER)
     assert record.values == {"rsa": None, "rsa_centered": None, "rsa_se": None}
@@ -216,6 +225,7 @@ def test_tables_are_told_what_stands_behind_a_column() -> None:
         "item": item().item_id,
         "column": "rsa_behavioral",
         "reference": "triplets",
+        "metric": "correlation",
         "set": item().outputs.set_id,
         "layer": "output",
     }

@@ -1,13 +1,13 @@
 """From a spec to everything a run needs to know: trials with ids, items, and what the store already holds."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from sweeper.errors import SpecError
+from sweeper.errors import Problem, SpecError
 from sweeper.evaluation import TRAINING_ITEM, Item, items_of
 from sweeper.inputs import dataset_of, held_out_sets, inputs_of
-from sweeper.plan.lineage import Inputs
+from sweeper.plan.lineage import Inputs, root_id
 from sweeper.plan.tree import Tree, build_tree
 from sweeper.plan.trials import Trial, resolve
 from sweeper.records import Failure, Record
@@ -71,16 +71,41 @@ def resolve_sweep(spec: SweepSpec, *, device: str, device_model: str | None = No
             found[key] = inputs_of(config, device=wanted, device_model=device_model)
         return found[key]
 
-    trials = resolve([(trial.swept, trial.config) for trial in swept], look_up)
-    items: dict[str, tuple[Item, ...]] = {}
     by_data: dict[tuple[object, int], tuple[Item, ...]] = {}
-    for trial in trials:
-        config = trial.config
+
+    def items_for(config: TrialConfig) -> tuple[Item, ...]:
         key = (config.data, config.seeds.split)
         if key not in by_data:
-            by_data[key] = items_of(spec.evaluation, held_out_sets(config, spec.evaluation), config.data.preprocessing)
-        items[trial.trial_id] = by_data[key]
-    return ResolvedSweep(spec=spec, trials=trials, items=items)
+            sets = held_out_sets(config, spec.evaluation)
+            by_data[key] = items_of(spec.evaluation, sets, config.data.preprocessing)
+        return by_data[key]
+
+    _refuse_other_held_out_sets([trial.config for trial in swept], look_up, items_for)
+    trials = resolve([(trial.swept, trial.config) for trial in swept], look_up)
+    return ResolvedSweep(spec=spec, trials=trials, items={trial.trial_id: items_for(trial.config) for trial in trials})
+
+
+def _refuse_other_held_out_sets(
+    configs: Iterable[TrialConfig],
+    inputs_for: Callable[[TrialConfig], Inputs],
+    items_for: Callable[[TrialConfig], tuple[Item, ...]],
+) -> None:
+    """Refuses configurations that share states, but not what is measured on them: they would be one trial."""
+    measured: dict[str, TrialConfig] = {}
+    for config in configs:
+        other = measured.setdefault(root_id(config, inputs_for(config)), config)
+        if _measures(items_for(other)) != _measures(items_for(config)):
+            problem = Problem(
+                where="data.manifest",
+                rule="trials that train on the same stimuli are measured on the same held-out sets",
+                got=f"{other.data.manifest} and {config.data.manifest} hold out different ones",
+                remedy="Make it two specs in one store (they share their states), or name the sets in evaluation.sets",
+            )
+            raise SpecError(problem)
+
+
+def _measures(items: Iterable[Item]) -> list[tuple[str, str]]:
+    return [(item.item_id, item.column) for item in items]
 
 
 def _refuse_overlap(spec: SweepSpec, swept: tuple[SweptTrial, ...]) -> None:

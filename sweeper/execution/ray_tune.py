@@ -65,6 +65,7 @@ class RayBackend:
             ]
             labels = [f"{index:04d} {job.dispatcher.trials[trial].name}" for index, trial in enumerate(open_trials)]
             trial_ids = dict(zip(labels, open_trials, strict=True))
+            names = {label: job.dispatcher.trials[trial].short_id for label, trial in trial_ids.items()}
             collector = _Collector(job, exchange, trial_ids)
             trainable = tune.with_parameters(
                 self._trainable,
@@ -77,7 +78,11 @@ class RayBackend:
             tuner = tune.Tuner(
                 tune.with_resources(trainable, {"cpu": job.cpu, **({"gpu": job.gpu} if job.gpu else {})}),
                 param_space={"trial": tune.grid_search(labels)},
-                tune_config=tune.TuneConfig(reuse_actors=True, trial_dirname_creator=_short_name),
+                tune_config=tune.TuneConfig(
+                    reuse_actors=True,
+                    trial_name_creator=lambda trial: names[trial.config["trial"]],
+                    trial_dirname_creator=_short_name,
+                ),
                 run_config=tune.RunConfig(
                     name=job.name,
                     storage_path=str(scratch),

@@ -44,6 +44,11 @@ class Trial:
         return Stop.of(self.config)
 
     @property
+    def short_id(self) -> str:
+        """The beginning of the id: the name of the trial in Ray Tune."""
+        return self.trial_id[:12]
+
+    @property
     def name(self) -> str:
         """A short name for people: the swept fields, or the role."""
         return " ".join(f"{field.rsplit('.', 1)[-1]}={value}" for field, value in self.swept) or self.role

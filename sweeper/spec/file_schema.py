@@ -35,10 +35,7 @@ def json_schema() -> dict[str, Any]:
 def _open(part: dict[str, Any]) -> dict[str, Any]:
     """Requires nothing of a type; its `kind` is described as the type is."""
     about = {key: part[key] for key in ("description",) if key in part}
-    fields = {
-        name: {**about, **field} if "const" in field else field
-        for name, field in part["properties"].items()
-    }
+    fields = {name: {**about, **field} if "const" in field else field for name, field in part["properties"].items()}
     return {**{key: value for key, value in part.items() if key != "required"}, "properties": fields}
 
 

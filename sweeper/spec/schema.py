@@ -214,13 +214,18 @@ class TrialConfig(SpecModel):
         return self.model_copy(update={"perturbation": (), "seeds": self.seeds.model_copy(update={"noise": 0})})
 
 
+Metric = Literal["correlation", "cosine"]
+
+
 class Evaluation(SpecModel):
     """What is measured on held-out stimuli; never part of an identity."""
 
     rsa: tuple[str, ...] = ()
     """Behavioural references by name; the first is `rsa/behavioral`. Empty: the manifest's first, else `targets`."""
-    metric: Literal["correlation", "cosine"] = "correlation"
-    """Distance of the model's RDM: 1 - Pearson correlation, or 1 - cosine."""
+    metric: Metric = "correlation"
+    """Distance of the model's RDM against behaviour: 1 - Pearson correlation, or 1 - cosine."""
+    neural_metric: Metric = "correlation"
+    """The same against neural RDMs; the study took cosine there."""
     layers: tuple[Literal["output", "embedding"], ...] = ("output",)
     """`embedding` adds the RSA of the image embedding before the prompts."""
     sets: tuple[str, ...] = ()
