@@ -102,6 +102,19 @@ def prefix_shapes(config: Mapping[str, Any], adapter: AdapterConfig) -> dict[str
     return dict.fromkeys(names, (tokens, vision["width"]))
 
 
+def count_adapter_parameters(config: Mapping[str, Any], adapter: AdapterConfig) -> int:
+    """Count what is trained, without building it: a factor pair and one magnitude per output of each adapted layer."""
+    count = 0
+    for tower, num_adapted in (("vision_cfg", adapter.vision_layers), ("text_cfg", adapter.text_layers)):
+        width = config[tower]["width"]
+        hidden = int(width * config[tower].get("mlp_ratio", 4.0))
+        shapes = {"attn.out_proj": (width, width), "mlp.c_fc": (width, hidden), "mlp.c_proj": (hidden, width)}
+        for target in adapter.targets:
+            into, out = shapes[target]
+            count += num_adapted * (adapter.rank * (into + out) + out)
+    return count
+
+
 def prefix_signature(
     config: Mapping[str, Any], *, weights_sha256: str, activation: str, adapter: AdapterConfig
 ) -> dict[str, Any]:

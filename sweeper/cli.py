@@ -222,10 +222,10 @@ def ui(store: Path, sweep: str | None, port: int, tracking_uri: str | None) -> N
 @_stand_in
 @click.option("--tracking-uri", help="MLflow tracking URI; default: the spec's, else the SQLite file in the store.")
 def sync(sweep: str, store: Path, stand_in: bool, tracking_uri: str | None) -> None:
-    """Bring an MLflow server up to date with the store; again, it changes nothing."""
+    """Bring an MLflow server up to date with the store; again, it changes nothing. The sweep may be running."""
     from sweeper.launch import sync_sweep
 
-    click.echo(f"{sweep} is up to date at {sync_sweep(_open(sweep, store, stand_in), store, tracking_uri)}")
+    click.echo(f"{sweep} is up to date at {sync_sweep(_name(sweep, stand_in), store, tracking_uri)}")
 
 
 @main.command()
@@ -249,9 +249,15 @@ def schema() -> None:
 @_as_json
 def doctor(spec: Path, stand_in: bool, as_json: bool) -> None:
     """Prove that network and data are the published ones; every deviation with its likely cause."""
-    from sweeper.doctor import examine
+    from sweeper.doctor import examine, report_of
+    from sweeper.errors import SweeperError
 
-    report = examine(spec, stand_in=stand_in)
+    try:
+        report = examine(spec, stand_in=stand_in)
+    except SweeperError as error:
+        if as_json:
+            click.echo(json.dumps(report_of(error).to_json(), allow_nan=False))
+        raise
     click.echo(json.dumps(report.to_json(), allow_nan=False) if as_json else report.to_text())
     sys.exit(EXIT_FAILED if report.has_failed else 0)
 
@@ -285,12 +291,17 @@ def verify(manifest: Path, as_json: bool) -> None:
 def _open(sweep: str, store: Path, stand_in: bool) -> Any:
     """Returns the view of a sweep named by its spec's path or by its name in the store."""
     from sweeper.reporting.load import open_view
-    from sweeper.spec.load import load_spec
     from sweeper.store.objects import LocalStore
 
-    is_file = Path(sweep).suffix in (".yaml", ".yml") or Path(sweep).is_file()
-    name = load_spec(sweep, stand_in=stand_in).name if is_file else sweep
+    name = _name(sweep, stand_in)
     return open_view(LocalStore(store, create=False), name)
+
+
+def _name(sweep: str, stand_in: bool) -> str:
+    from sweeper.spec.load import load_spec
+
+    is_file = Path(sweep).suffix in (".yaml", ".yml") or Path(sweep).is_file()
+    return load_spec(sweep, stand_in=stand_in).name if is_file else sweep
 
 
 def _print_results(

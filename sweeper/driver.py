@@ -4,7 +4,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,7 @@ from sweeper.errors import Problem, StoreError
 from sweeper.execution.base import Backend, Job
 from sweeper.execution.dispatcher import Dispatcher
 from sweeper.execution.prepare import ResolvedSweep, measured_records, read_failures
-from sweeper.records import Record
+from sweeper.records import GpuMemory, Record
 from sweeper.reporting.view import SweepView
 from sweeper.store.ledger import Ledger, open_ledger
 from sweeper.store.objects import LocalStore
@@ -26,7 +26,7 @@ from sweeper.tracking.base import Tracker
 from sweeper.training.events import EpochDone, Event, ParentMissing, SegmentFailed
 
 LEDGER = "ledger.sqlite"
-LOCK = "driver.lock"
+LOCK, HOLDER = "driver.lock", "driver.json"
 
 
 class Progress(Protocol):
@@ -70,7 +70,7 @@ class Run:
         store: where results go.
         cache: folder of the frozen features.
         backend: makes the backend, when there is anything to train.
-        gpu: GPUs per trial.
+        gpu: GPUs per trial, given what workers have needed; None: one must be measured first.
         tracker: the MLflow view, or none.
         progress: the display.
         stop: set when the user wants to stop.
@@ -81,7 +81,7 @@ class Run:
     store: LocalStore
     cache: Path
     backend: Callable[[], Backend]
-    gpu: float
+    gpu: Callable[[Iterable[GpuMemory]], float | None]
     tracker: Tracker
     progress: Progress
     stop: threading.Event
@@ -94,7 +94,7 @@ def run_sweep(run: Run) -> Outcome:
         StoreError: another driver uses the store, or it cannot be written.
         SweeperError: nothing can be trained here.
     """
-    with driver_lock(run.store.root):
+    with driver_lock(run.store.root, run.sweep.spec.name):
         ledger = open_ledger(run.store.root / LEDGER, run.store)
         try:
             return _Driver(run, ledger).drive()
@@ -122,6 +122,7 @@ class _Driver:
         )
         self._trials_of_state = _trials_of_state(self._revision)
         self._trained = 0
+        self._gpu_memory = {memory for records in self._records.values() for memory in _gpu_memory_of(records)}
 
     def drive(self) -> Outcome:
         """Runs the backend until nothing is left; tracks what happens on the way."""
@@ -130,7 +131,7 @@ class _Driver:
             run.progress.start(epochs=self._dispatcher.pending_epochs, trials=len(self._revision.trials))
             run.tracker.start(self.view())
             try:
-                run.backend().run(self._job())
+                self._train()
             finally:
                 run.progress.stop()
                 run.tracker.finish(self.view())
@@ -140,7 +141,18 @@ class _Driver:
         """Returns the sweep as it stands."""
         return SweepView(revision=self._revision, records=self._records, failures=self._failures)
 
-    def _job(self) -> Job:
+    def _train(self) -> None:
+        """Runs the backend; where nobody knows what a trial needs of a GPU, first until one epoch has been measured."""
+        run = self._run
+        gpu = run.gpu(self._gpu_memory)
+        if gpu is None:
+            run.progress.note("resources.gpu is auto: one epoch is measured on a whole GPU first")
+            run.backend().run(self._job(1.0, lambda: bool(self._gpu_memory) or run.stop.is_set()))
+            gpu = run.gpu(self._gpu_memory) or 1.0
+        if not self._dispatcher.is_done and not run.stop.is_set():
+            run.backend().run(self._job(gpu, run.stop.is_set))
+
+    def _job(self, gpu: float, stop: Callable[[], bool]) -> Job:
         run = self._run
         resources = run.sweep.spec.resources
         return Job(
@@ -148,12 +160,12 @@ class _Driver:
             store=run.store.root,
             cache=run.cache,
             dispatcher=self._dispatcher,
-            gpu=run.gpu,
+            gpu=gpu,
             cpu=resources.cpu,
             address=resources.address,
             on_events=self._note,
             on_warning=run.progress.note,
-            stop=run.stop,
+            stop=stop,
         )
 
     def _note(self, events: list[Event]) -> None:
@@ -165,6 +177,7 @@ class _Driver:
             self._records[event.state_id] = event.records
             touched |= dict.fromkeys(self._trials_of_state.get(event.state_id, ()))
             self._trained += event.seconds is not None and event.epoch > 0
+            self._gpu_memory.update(_gpu_memory_of(event.records))
             self._run.progress.epoch(event, self._dispatcher.pending_epochs)
             for warning in event.warnings:
                 self._run.progress.note(f"warning: {warning}")
@@ -190,6 +203,11 @@ def val_loss_of(records: tuple[Record, ...]) -> float:
     return value
 
 
+def _gpu_memory_of(records: Iterable[Record]) -> Iterator[GpuMemory]:
+    """Yields what training needed; the untrained model is only looked at."""
+    return (record.gpu for record in records if record.gpu is not None and record.epoch > 0)
+
+
 def _trials_of_state(revision: Revision) -> dict[str, list[str]]:
     trials: dict[str, list[str]] = {}
     for trial in revision.trials:
@@ -199,13 +217,17 @@ def _trials_of_state(revision: Revision) -> dict[str, list[str]]:
 
 
 @contextmanager
-def driver_lock(root: Path) -> Iterator[None]:
+def driver_lock(root: Path, sweep: str = "") -> Iterator[None]:
     """Holds the store against a second driver.
+
+    Args:
+        root: folder of the store.
+        sweep: what the driver runs; the others are told.
 
     Raises:
         StoreError: another driver holds it; the message says who.
     """
-    lock, holder = FileLock(root / LOCK, timeout=0), root / "driver.json"
+    lock, holder = FileLock(root / LOCK, timeout=0), root / HOLDER
     try:
         lock.acquire()
     except Timeout:
@@ -218,8 +240,22 @@ def driver_lock(root: Path) -> Iterator[None]:
         )
         raise StoreError(problem) from None
     try:
-        holder.write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid()}))
+        holder.write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid(), "sweep": sweep}))
         yield
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def is_driven(root: Path, sweep: str) -> bool:
+    """Tells whether a driver runs a sweep of a store right now."""
+    try:
+        if json.loads((root / HOLDER).read_text())["sweep"] != sweep:
+            return False
+    except (OSError, ValueError, KeyError):  # nobody, or one that is only beginning
+        return False
+    try:
+        with FileLock(root / LOCK, timeout=0):
+            return False  # it was killed, and could not tidy up
+    except Timeout:
+        return True

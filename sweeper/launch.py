@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from sweeper.driver import LEDGER, Outcome, Progress, Run, run_sweep, val_loss_of
+from sweeper.driver import LEDGER, Outcome, Progress, Run, is_driven, run_sweep, val_loss_of
 from sweeper.execution.base import Backend
 from sweeper.execution.devices import find_device, gpus_per_trial
 from sweeper.execution.prepare import ResolvedSweep, measured_records, read_failures, resolve_sweep
@@ -19,7 +19,7 @@ from sweeper.plan.estimate import PlanSummary, summarize_plan
 from sweeper.plan.stock import Known, StockTaker
 from sweeper.progress import progress_for
 from sweeper.records import Record
-from sweeper.reporting.view import SweepView
+from sweeper.reporting.load import open_view
 from sweeper.spec.load import load_spec
 from sweeper.spec.schema import SweepSpec
 from sweeper.store.ledger import DamagedLedger, Ledger
@@ -97,7 +97,7 @@ def launch(request: Request) -> Outcome:
                 store=store,
                 cache=(request.cache or store.root / "features").absolute(),
                 backend=lambda: _backend(request.backend),
-                gpu=gpus_per_trial(spec.resources.gpu, device),
+                gpu=partial(gpus_per_trial, spec.resources.gpu, device),
                 tracker=_tracker(request.tracking_uri, spec, store, progress),
                 progress=progress,
                 stop=stop,
@@ -177,18 +177,22 @@ def _backend(name: str) -> Backend:
     return RayBackend()
 
 
-def sync_sweep(view: SweepView, store_path: Path, asked: str | None) -> str:
-    """Brings an MLflow server up to date with a sweep; returns its URI.
+def sync_sweep(name: str, store_path: Path, asked: str | None) -> str:
+    """Brings an MLflow server up to date with a sweep, which may be running; returns its URI.
 
     Raises:
+        StoreError: there is no store, or no such sweep in it.
         TrackingError: the server cannot be reached.
     """
-    from sweeper.tracking.mlflow_view import experiment_name, sync
+    from sweeper.tracking.mlflow_tracker import experiment_name, sync
 
     store = LocalStore(store_path.absolute(), create=False)
-    uri = tracking_uri(asked, view.revision.spec, store)
-    sync(view, uri, experiment_name(view), store_id=store.store_id, lock_dir=store.root / "tmp")
-    return uri
+    while True:
+        is_running, view = is_driven(store.root, name), open_view(store, name)
+        uri = tracking_uri(asked, view.revision.spec, store)
+        sync(view, uri, experiment_name(view), store, is_running=is_running)
+        if is_driven(store.root, name) == is_running:  # else a driver that began or ended meanwhile knows more
+            return uri
 
 
 def tracking_uri(asked: str | None, spec: SweepSpec, store: LocalStore) -> str:
@@ -202,8 +206,8 @@ def _tracker(asked: str | None, spec: SweepSpec, store: LocalStore, progress: Pr
     if uri == NO_TRACKING:
         return NullTracker()
     from sweeper.tracking.background import BackgroundTracker
-    from sweeper.tracking.mlflow_view import MlflowTracker
+    from sweeper.tracking.mlflow_tracker import MlflowTracker
 
     experiment = spec.tracking.experiment or spec.name
-    tracker = MlflowTracker(uri, experiment, store_id=store.store_id, lock_dir=store.root / "tmp")
+    tracker = MlflowTracker(uri, experiment, store)
     return BackgroundTracker(tracker, progress.note, finish_timeout_s=FINISH_TRACKING_S)

@@ -7,6 +7,14 @@ from typing import Any, Self
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GpuMemory:
+    """The most that a worker has held of its GPU, and how much the GPU has, in bytes."""
+
+    peak_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
     """One row: what one evaluation measured on one state.
 
@@ -18,6 +26,7 @@ class Record:
         reasons: why a value is None.
         measured_at: Unix time in seconds.
         seconds: how long the epoch took, training and evaluation; None for an item computed later.
+        gpu: memory of the worker that trained it; None without a GPU.
     """
 
     state_id: str
@@ -27,6 +36,13 @@ class Record:
     reasons: Mapping[str, str]
     measured_at: float
     seconds: float | None = None
+    gpu: GpuMemory | None = None
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Self:
+        """Returns the record that `dataclasses.asdict` turned into plain fields."""
+        gpu = fields.get("gpu")
+        return cls(**{**fields, "gpu": None if gpu is None else GpuMemory(**gpu)})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -120,6 +120,7 @@ class Engine:
         *,
         stop_after: int | None = None,
         sweep: Any = None,
+        gpu: Any = lambda measured: 0.0,
         **changes: Any,
     ) -> Ran:
         from sweeper.driver import Run, run_sweep
@@ -141,7 +142,7 @@ class Engine:
             store=LocalStore(store),
             cache=self.cache,
             backend=make,
-            gpu=0.0,
+            gpu=gpu,
             tracker=NullTracker(),
             progress=watch,
             stop=stop,

@@ -252,6 +252,48 @@ def test_without_weights_the_data_are_checked_all_the_same(lab: MadeUpLab, monke
     assert "the network was not examined" in outcome.output
 
 
+def test_json_names_absent_weights_beside_the_checks_that_were_made(
+    lab: MadeUpLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(lab.folder / "nothing"))
+    spec = lab.spec(backbone="ViT-L-14", pretrained="openai")
+    outcome = CliRunner().invoke(main, ["doctor", "--model", str(spec), "--json"])
+    assert outcome.exit_code == 2
+    document = json.loads(outcome.stdout)
+    assert set(document) == {"schema_version", "rows"}
+    assert {tuple(row) for row in document["rows"]} == {("name", "expected", "found", "verdict", "cause", "remedy")}
+    *made, absent = document["rows"]
+    assert len(made) > 10
+    assert {row["verdict"] for row in made} == {"ok"}
+    assert (absent["name"], absent["verdict"]) == ("model.pretrained", "not examined")
+    assert "the weights ViT-L-14 openai lie on this machine" in absent["expected"]
+    assert absent["remedy"].startswith("Download https://huggingface.co/")
+    assert "error: model.pretrained" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("manifest", "place", "rule"),
+    [
+        ("missing.yaml", "", "the manifest is a readable text file"),
+        ("unset.yaml", ":2:10", "the variable SWEEPER_NO_SUCH of a path is set"),
+        ("absent.yaml", ":3:11", "the file exists"),
+    ],
+)
+def test_json_names_data_that_cannot_be_had(manifest: str, place: str, rule: str, tmp_path: Path) -> None:
+    tables = "targets: {file: nowhere/table.csv, format: spose-csv}\n"
+    (tmp_path / "unset.yaml").write_text("name: a\nimages: {folder: '${SWEEPER_NO_SUCH}'}\n" + tables)
+    (tmp_path / "absent.yaml").write_text("name: a\nimages: {folder: nowhere}\n" + tables)
+    spec = tmp_path / "spec.yaml"
+    fields = {"relabel": "none", "preprocessing": "things", "split": "published", "activation": "quick_gelu"}
+    model = {"backbone": "tiny-clip", "pretrained": "random"}
+    spec.write_text(SPEC.format(manifest=tmp_path / manifest, **fields, **model))
+    outcome = CliRunner().invoke(main, ["doctor", "--model", str(spec), "--json"])
+    assert outcome.exit_code == 2
+    rows = [row for row in json.loads(outcome.stdout)["rows"] if row["verdict"] == "not examined"]
+    assert any(row["name"].startswith(f"{tmp_path / manifest}{place}") and rule in row["expected"] for row in rows)
+    assert all("images are not those of THINGS" not in str(row["cause"]) for row in json.loads(outcome.stdout)["rows"])
+
+
 def test_without_pictures_the_tables_are_checked_all_the_same(lab: MadeUpLab) -> None:
     manifest = lab.folder / "empty.yaml"
     manifest.write_text(lab.manifest.read_text().replace(str(lab.images), str(lab.folder / "absent")))

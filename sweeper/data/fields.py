@@ -93,6 +93,16 @@ _ByForm = Discriminator(_row_list_kind)
 RowList: TypeAlias = tuple[str | int, ...] | ArrayRef
 
 
+def _key_list_kind(value: object) -> str:
+    return "<word>" if isinstance(value, str) else "<list>"
+
+
+# A key or column of a file, or a list of names.
+_Keys: TypeAlias = Annotated[
+    Annotated[str, Tag("<word>")] | Annotated[tuple[str, ...], Tag("<list>")], Discriminator(_key_list_kind)
+]
+
+
 class ImageSource(Part):
     """Names a folder of images, or an array of them.
 
@@ -110,7 +120,7 @@ class ImageSource(Part):
     pattern: str = "{name}"
     file: DataPath | None = None
     key: str | None = None
-    names: str | tuple[str, ...] | None = None
+    names: _Keys | None = None
 
     @field_validator("pattern")
     @classmethod
@@ -147,7 +157,7 @@ class TableSource(Part):
     file: DataPath
     format: Format | None = None
     names: str | None = None
-    values: str | tuple[str, ...] | None = None
+    values: _Keys | None = None
     row_ids: str | None = None
     dimensions: ArrayRef | None = None
 

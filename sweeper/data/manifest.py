@@ -6,7 +6,8 @@ it names exist and fit together is checked by `open_dataset` and `verify_manifes
 
 import difflib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
@@ -23,10 +24,14 @@ from sweeper.data.fields import (
     TripletSource,
     broken,
 )
-from sweeper.data.located_yaml import Location, load_document, place
-from sweeper.errors import DataError, Problem
+from sweeper.errors import DataError, Problem, SpecError
+from sweeper.spec.document import Document, parse_document
+from sweeper.spec.document import Path as Location
+from sweeper.spec.report import Report
 
 Relabel: TypeAlias = Literal["none", "things-uniqueid"]
+
+_NO_FILE = Document(name="manifest", root=None, problems=())
 
 
 class Manifest(Part):
@@ -55,12 +60,11 @@ class Manifest(Part):
     generator: GeneratorSource | None = None
     relabel: Relabel = "things-uniqueid"
 
-    _file: str = PrivateAttr(default="manifest")
-    _places: dict[Location, tuple[int, int]] = PrivateAttr(default_factory=dict)
+    _document: Document = PrivateAttr(default=_NO_FILE)
 
     def where(self, *location: str | int) -> str:
         """Returns `file:line:column` of a field, for errors that appear when its files are read."""
-        return place(self._file, self._places, location)
+        return self._document.where(location, key=True)
 
     @field_validator("references")
     @classmethod
@@ -109,43 +113,58 @@ def load_manifest(path: str | os.PathLike[str]) -> Manifest:
     Raises:
         DataError: with every problem, at its line and column.
     """
-    document = load_document(path)
-    if not isinstance(document.data, Mapping):
-        got = "an empty file" if document.data is None else type(document.data).__name__
-        raise DataError(Problem(where=document.where(()), rule="a manifest is a mapping of fields", got=got))
+    file = Path(path)
     try:
-        manifest = Manifest.model_validate(document.data, context={"folder": document.path.parent})
+        document = parse_document(_read(file), str(file))
+    except SpecError as error:  # the reader is that of specs
+        raise DataError(error.problems) from None
+    report = Report(document)
+    fields = None if document.root is None else document.root.value
+    try:
+        if isinstance(fields, dict):
+            manifest = Manifest.model_validate(fields, context={"folder": file.parent})
+            manifest._document = document
+        else:
+            got = "an empty file" if fields is None else type(fields).__name__
+            report.tell((), "a manifest is a mapping of fields", got)
     except ValidationError as error:
-        problems = [_problem(detail, document.where(detail["loc"])) for detail in error.errors(include_url=False)]
-        raise DataError(sorted(problems, key=lambda problem: _line_and_column(problem.where))) from None
-    manifest._file = str(document.path)
-    manifest._places = dict(document.places)
+        for detail in error.errors(include_url=False):
+            _tell(report, detail)
+    if report.problems:
+        raise DataError(report.problems)
     return manifest
 
 
-def _line_and_column(where: str) -> tuple[int, ...]:
-    return tuple(map(int, where.rsplit(":", 2)[1:]))
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        rule = "the manifest is a readable text file in UTF-8"
+        got = getattr(error, "strerror", None) or str(error)
+        raise DataError(Problem(where=str(file), rule=rule, got=got, remedy="Check the path")) from error
 
 
-def _problem(detail: ErrorDetails, where: str) -> Problem:
-    """Says what pydantic found in the words of this project."""
+def _tell(report: Report, detail: ErrorDetails) -> None:
+    """Says what pydantic found in the words of this project, at the field's key."""
     location = tuple(part for part in detail["loc"] if not str(part).startswith("<"))
-    dotted = ".".join(str(part) for part in location)
-    context = detail.get("ctx", {})
-    if detail["type"] == "manifest":
-        return Problem(where=where, rule=context["rule"], got=context["got"], remedy=context["remedy"])
-    if detail["type"] == "extra_forbidden":
-        known = _fields_at(location[:-1])
-        near = difflib.get_close_matches(str(location[-1]), known, n=1)
-        hint = f"Did you mean `{near[0]}`? " if near else ""
-        return Problem(where=where, rule=f"`{dotted}` is no field", remedy=f"{hint}Known: {', '.join(known)}")
-    if detail["type"] == "missing":
-        return Problem(where=where, rule=f"`{dotted}` is required", remedy=f"Add `{location[-1]}:`")
-    if detail["type"] == "union_tag_invalid":
-        return Problem(where=where, rule=f"`{dotted}` is a list, or a mapping with `file`", got=repr(detail["input"]))
-    got = repr(detail["input"])
-    message = detail["msg"].removeprefix("Input ")
-    return Problem(where=where, rule=f"`{dotted}` {message}", got=got if len(got) < 80 else got[:77] + "...")
+    dotted, shown = ".".join(str(part) for part in location), repr(detail["input"])
+    got: str | None = shown if len(shown) < 80 else f"{shown[:77]}..."
+    remedy: str | None = None
+    match detail["type"]:
+        case "manifest":
+            rule, got, remedy = (detail["ctx"][part] for part in ("rule", "got", "remedy"))
+        case "extra_forbidden":
+            known = _fields_at(location[:-1])
+            near = difflib.get_close_matches(str(location[-1]), known, n=1)
+            hint = f"Did you mean `{near[0]}`? " if near else ""
+            rule, got, remedy = f"`{dotted}` is no field", None, f"{hint}Known: {', '.join(known)}"
+        case "missing":
+            rule, got, remedy = f"`{dotted}` is required", None, f"Add `{location[-1]}:`"
+        case "union_tag_invalid":
+            rule = f"`{dotted}` is a list, or a mapping with `file`"
+        case _:
+            rule = f"`{dotted}` {detail['msg'].removeprefix('Input ')}"
+    report.tell(location, rule, got, remedy, key=True)
 
 
 def _fields_at(location: Location) -> list[str]:

@@ -6,6 +6,7 @@ from sweeper.data.dataset import Dataset
 from sweeper.data.manifest import Manifest
 from sweeper.data.parts import Problems
 from sweeper.data.reading import read_parts
+from sweeper.doctor.alignment import behavioral
 from sweeper.doctor.data_checks import Tables, check_data, order_cause
 from sweeper.doctor.judge import Cause, Figure, judge, why_inapplicable
 from sweeper.doctor.published import PUBLISHED_NETWORK, NetworkFigures
@@ -49,7 +50,7 @@ def examine(spec: Path, *, stand_in: bool, figures: NetworkFigures = PUBLISHED_N
         problems += error.problems
     title = _title(loaded.name, config, stand_in=loaded.stand_in)
     if problems:
-        raise unfinished(problems, Report(title=title, rows=tuple(rows), missing="the network was not examined"))
+        raise unfinished(Report(title=title, rows=tuple(rows), missing=tuple(problems)))
     from sweeper.doctor.measure import measure
     from sweeper.doctor.network_checks import NetworkChecks
 
@@ -76,8 +77,8 @@ def _order_cause(dataset: Dataset) -> Cause | None:
     held_out = dataset.held_out
     if held_out is None or held_out.targets is None:
         return None
-    rdm = next((reference.rdm for reference in held_out.references if reference.kind == "behavioral"), None)
-    return None if rdm is None else order_cause(rdm, held_out.images.names, held_out.targets)
+    reference = behavioral(held_out.references)
+    return None if reference is None else order_cause(reference.rdm, held_out.images.names, held_out.targets)
 
 
 def _subject(trials: tuple[SweptTrial, ...]) -> Row:

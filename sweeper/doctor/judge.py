@@ -24,6 +24,10 @@ class Cause:
     remedy: str | None = None
 
 
+OTHER_TABLE = Cause(
+    text="another table, or another part of it, than the study's",
+    remedy="Use spose_embedding66d_rescaled_1806train.csv and spose_embedding66d_rescaled_48val_reordered.csv",
+)
 UNKNOWN = Cause(text="none of the known ones", remedy="Compare versions and files with those of the study")
 
 
@@ -78,9 +82,10 @@ def why_inapplicable(*, is_stand_in: bool, is_generated: bool, parts: Parts) -> 
         return "stand-in: published figures do not apply"
     if is_generated:
         return "self-made pictures: published figures do not apply"
-    names = () if parts.pool_table is None else parts.pool_table.names
-    if parts.pool_table is None and parts.held_out_table is not None:
-        names = parts.held_out_table.names
+    table = parts.held_out_table if parts.pool_table is None else parts.pool_table
+    if table is None:
+        return "no table of targets could be read: nothing to compare"
+    names = table.names
     like_things = sum(_THINGS_IMAGE.search(name) is not None for name in names)
     if len(names) != NUM_POOL and 2 * like_things <= len(names):
         return "the manifest's images are not those of THINGS: published figures do not apply"

@@ -20,10 +20,10 @@ from torch.nn import functional
 from sweeper.data.dataset import Dataset, HeldOut
 from sweeper.data.images import ImageSet, Preprocessing
 from sweeper.data.split import batch_order, split_pool
+from sweeper.doctor.alignment import alignment, behavioral
 from sweeper.doctor.published import BATCH_SIZE, NOISE_SEED
 from sweeper.inputs import preprocessing_of
-from sweeper.metrics.rdm import RdmMetric, UndefinedMetric, compute_rdm
-from sweeper.metrics.rsa import rsa_score
+from sweeper.metrics.rdm import compute_rdm
 from sweeper.philox import published_normals
 from sweeper.spec.perturbations.base import TableStatistics
 from sweeper.spec.schema import TrialConfig
@@ -138,7 +138,7 @@ def measure(config: TrialConfig, weights: WeightsFile, dataset: Dataset) -> Meas
     """
     backbone = load_backbone(weights)
     probe, preprocessing = _Probe(backbone, config), preprocessing_of(config.data)
-    batch = first_batch(config, dataset)
+    batch = _first_batch(config, dataset)
     prefix = probe.prefix(batch, preprocessing)
     outputs = probe.outputs(prefix)
     targets = _random_targets(dataset, outputs)
@@ -159,7 +159,7 @@ def measure(config: TrialConfig, weights: WeightsFile, dataset: Dataset) -> Meas
     )
 
 
-def first_batch(config: TrialConfig, dataset: Dataset) -> ImageSet:
+def _first_batch(config: TrialConfig, dataset: Dataset) -> ImageSet:
     """Returns the images of the first batch: of the published order and size, whatever the spec asks for.
 
     Untrained predictions are compared with the study's on the study's batch; the spec's own order is another check.
@@ -169,13 +169,13 @@ def first_batch(config: TrialConfig, dataset: Dataset) -> ImageSet:
     return dataset.pool.subset(split.train[order[:BATCH_SIZE]])
 
 
-def reference_of(held_out: HeldOut | None) -> NDArray[np.float64] | None:
+def _reference_of(held_out: HeldOut | None) -> NDArray[np.float64] | None:
     """Returns the first behavioural RDM of a held-out set, else that of its targets, else None."""
     if held_out is None:
         return None
-    behavioral = [reference.rdm for reference in held_out.references if reference.kind == "behavioral"]
-    if behavioral:
-        return behavioral[0]
+    reference = behavioral(held_out.references)
+    if reference is not None:
+        return reference.rdm
     return None if held_out.targets is None else compute_rdm(held_out.targets)
 
 
@@ -183,7 +183,7 @@ def _alignment(
     probe: _Probe, config: TrialConfig, weights: WeightsFile, held_out: HeldOut | None
 ) -> dict[str, float | None]:
     names = ("rsa", "rsa_cosine", "rsa_other_activation", "rsa_other_constants", "rsa_outputs")
-    reference = reference_of(held_out)
+    reference = _reference_of(held_out)
     if held_out is None or reference is None:
         return dict.fromkeys(names)
     preprocessing = preprocessing_of(config.data)
@@ -195,11 +195,11 @@ def _alignment(
     other = _Probe(load_backbone(other_weights), config)
     other_activation = other.features(other.prefix(held_out.images, preprocessing))
     scores = (
-        _score(features, reference),
-        _score(features, reference, "cosine"),
-        _score(other_activation, reference),
-        _score(probe.features(other_prefix), reference),
-        _score(probe.outputs(prefix).float().cpu().numpy(), reference),
+        alignment(features, reference),
+        alignment(features, reference, "cosine"),
+        alignment(other_activation, reference),
+        alignment(probe.features(other_prefix), reference),
+        alignment(probe.outputs(prefix).float().cpu().numpy(), reference),
     )
     return dict(zip(names, scores, strict=True))
 
@@ -222,13 +222,6 @@ def _activations(backbone: Backbone) -> tuple[str, ...]:
 def _smallest_side(batch: ImageSet, held_out: HeldOut | None) -> int:
     sets = [batch] if held_out is None else [batch, held_out.images]
     return min(int(side) for images in sets for i in range(len(images)) for side in images.rgb(i).shape[:2])
-
-
-def _score(features: NDArray[np.float32], rdm: NDArray[np.float64], metric: RdmMetric = "correlation") -> float | None:
-    try:
-        return rsa_score(compute_rdm(features, metric), rdm)
-    except UndefinedMetric:
-        return None
 
 
 def _other(value: str, first: str, second: str) -> str:

@@ -1,9 +1,11 @@
 """Checks of the network before training: pure functions of what was measured."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from sweeper_models.weights import WeightsFile
 
+from sweeper.data.images import Preprocessing
+from sweeper.doctor.adapter_checks import check_adapters, check_prefix
 from sweeper.doctor.judge import (
     Cause,
     Figure,
@@ -15,11 +17,15 @@ from sweeper.doctor.judge import (
 from sweeper.doctor.measure import Measurements
 from sweeper.doctor.published import PUBLISHED_PREPROCESSING, NetworkFigures
 from sweeper.doctor.report import Row
+from sweeper.doctor.wording import score
 from sweeper.inputs import preprocessing_of
 from sweeper.spec.schema import TrialConfig
 
-_PREFIX_TOLERANCE = 1e-2  # of outputs within +-100: rounding of another order of sums
 _CONSTANTS = {"things": "THINGS", "clip": "CLIP"}
+_SHRUNK = Cause(
+    text="the pictures were resized, maybe centre-cropped, before: the study stretches the originals",
+    remedy="Use the JPEGs of the THINGS archive as they are",
+)
 
 
 class NetworkChecks:
@@ -53,21 +59,33 @@ class NetworkChecks:
 
     def rows(self) -> list[Row]:
         """Returns one row per check."""
-        figures = [
+        measured, figures = self._measured, self._figures
+        checks = [
             self._weights_row(),
             self._activation(),
             self._constants(),
             self._pictures(),
             self._scale(),
-            self._rsa("1 - Pearson", self._measured.rsa, self._figures.rsa),
-            self._rsa("1 - cosine", self._measured.rsa_cosine, self._figures.rsa_cosine),
+            self._rsa("1 - Pearson", measured.rsa, figures.rsa),
+            self._rsa("1 - cosine", measured.rsa_cosine, figures.rsa_cosine),
             self._rsa_outputs(),
-            self._predictions(),
-            self._first_loss(),
-            *self._adapters(),
-            self._prefix(),
+            self._first_batch(
+                "predictions of the first batch: mean, min, max",
+                measured.predictions,
+                figures.predictions,
+                figures.predictions_tolerance,
+            ),
+            self._first_batch(
+                "loss of the first batch on random targets",
+                [measured.first_loss],
+                [figures.first_loss],
+                [figures.first_loss_tolerance],
+            ),
+            self._num_trainable(),
+            *check_adapters(measured),
+            check_prefix(measured),
         ]
-        return [judge(figure) for figure in figures]
+        return [judge(check) for check in checks]
 
     def cause(self) -> Cause:
         """Returns the likely cause of a wrong RSA: what, the other way round, gives the published figure."""
@@ -76,14 +94,14 @@ class NetworkChecks:
             return self._order_cause
         if self._is_published(measured.rsa_other_activation):
             other = {"gelu": "GELU instead of QuickGELU", "quick_gelu": "QuickGELU instead of GELU"}
-            found = _number(measured.rsa_other_activation)
+            found = score(measured.rsa_other_activation)
             text = f"{other[self._weights.activation]}: with the latter, the RSA is {found}"
             return Cause(text=text, remedy=f"Set model.activation: {figures.activation}")
         if self._is_published(measured.rsa_other_constants):
-            text = f"CLIP's image constants: with those of THINGS, the RSA is {_number(measured.rsa_other_constants)}"
+            text = f"CLIP's image constants: with those of THINGS, the RSA is {score(measured.rsa_other_constants)}"
             return Cause(text=text, remedy="Set data.preprocessing: things")
         if measured.smallest_side <= measured.image_size:
-            return self._shrunk()
+            return _SHRUNK
         text = "other weights, or other pictures of the 48, than the study's"
         remedy = "Download the weights again (another CLIP loads as well); compare the 48 JPEGs with the archive's"
         return Cause(text=text, remedy=remedy)
@@ -103,7 +121,7 @@ class NetworkChecks:
         """Checks which activation is built in; that of the published network where it is asked for."""
         measured, own = self._measured, self._weights.activation
         wanted = own if self._inapplicable or self._backbone else self._figures.activation
-        rsa, other = _number(measured.rsa), _number(measured.rsa_other_activation)
+        rsa, other = score(measured.rsa), score(measured.rsa_other_activation)
         return Figure(
             name="activation",
             expected=wanted,
@@ -116,12 +134,11 @@ class NetworkChecks:
         measured, used = self._measured, preprocessing_of(self._config.data)
         name = self._config.data.preprocessing
         other = _CONSTANTS["clip" if name == "things" else "things"]
-        shown = f"mean {_few(used.mean)}, SD {_few(used.std)}"
         return Figure(
             name="image constants",
-            expected=f"THINGS: mean {_few(PUBLISHED_PREPROCESSING.mean)}, SD {_few(PUBLISHED_PREPROCESSING.std)}",
-            found=f"{_CONSTANTS[name]}: {shown}: RSA {_number(measured.rsa)}, "
-            f"with {other}'s {_number(measured.rsa_other_constants)}",
+            expected=f"THINGS: {_shown(PUBLISHED_PREPROCESSING)}",
+            found=f"{_CONSTANTS[name]}: {_shown(used)}: RSA {score(measured.rsa)}, "
+            f"with {other}'s {score(measured.rsa_other_constants)}",
             holds=used == PUBLISHED_PREPROCESSING,
             chosen=preprocessing_choice(self._config.data),
         )
@@ -134,12 +151,8 @@ class NetworkChecks:
             found=f"{measured.smallest_side} pixels",
             holds=measured.smallest_side > measured.image_size,
             inapplicable=self._inapplicable,
-            likely=self._shrunk(),
+            likely=_SHRUNK,
         )
-
-    def _shrunk(self) -> Cause:
-        text = "the pictures were resized, maybe centre-cropped, before: the study stretches the originals"
-        return Cause(text=text, remedy="Use the JPEGs of the THINGS archive as they are")
 
     def _scale(self) -> Figure:
         return Figure(
@@ -157,7 +170,7 @@ class NetworkChecks:
         return Figure(
             name=f"untrained RSA of image features, {metric}",
             expected=f"{expected:.4f} +- {tolerance}",
-            found=_number(found),
+            found=score(found),
             holds=found is not None and abs(found - expected) <= tolerance,
             inapplicable=self._inapplicable,
             chosen=self._choices,
@@ -168,38 +181,21 @@ class NetworkChecks:
         return Figure(
             name="untrained RSA of the 66 outputs",
             expected="defined (0.4554 after the study's first epoch)",
-            found=_number(self._measured.rsa_outputs),
+            found=score(self._measured.rsa_outputs),
             holds=self._measured.rsa_outputs is not None,
             inapplicable=None if self._measured.rsa is not None else "no reference RDM on held-out images",
             likely=Cause(text="all outputs of an image are equal", remedy="Look at the prompts and the weights"),
         )
 
-    def _predictions(self) -> Figure:
-        figures, found = self._figures, self._measured.predictions
-        close = [
-            abs(value - wanted) <= tolerance
-            for value, wanted, tolerance in zip(found, figures.predictions, figures.predictions_tolerance, strict=True)
-        ]
+    def _first_batch(
+        self, name: str, found: Sequence[float], expected: Sequence[float], tolerances: Sequence[float]
+    ) -> Figure:
+        pairs = list(zip(expected, tolerances, strict=True))
         return Figure(
-            name="predictions of the first batch: mean, min, max",
-            expected=", ".join(
-                f"{value:.2f} +- {tolerance}"
-                for value, tolerance in zip(figures.predictions, figures.predictions_tolerance, strict=True)
-            ),
+            name=name,
+            expected=", ".join(f"{value:.2f} +- {tolerance}" for value, tolerance in pairs),
             found=", ".join(f"{value:.2f}" for value in found),
-            holds=all(close),
-            inapplicable=self._inapplicable,
-            chosen=(*self._choices, *adapter_choice(self._config.model)),
-            likely=self._batch_cause(),
-        )
-
-    def _first_loss(self) -> Figure:
-        figures, found = self._figures, self._measured.first_loss
-        return Figure(
-            name="loss of the first batch on random targets",
-            expected=f"{figures.first_loss:.2f} +- {figures.first_loss_tolerance}",
-            found=f"{found:.2f}",
-            holds=abs(found - figures.first_loss) <= figures.first_loss_tolerance,
+            holds=all(abs(value - wanted) <= by for value, (wanted, by) in zip(found, pairs, strict=True)),
             inapplicable=self._inapplicable,
             chosen=(*self._choices, *adapter_choice(self._config.model)),
             likely=self._batch_cause(),
@@ -212,49 +208,15 @@ class NetworkChecks:
         text = "the pictures of the pool or their order, or the text tower (prompts, tokenizer)"
         return Cause(text=text, remedy="See the row `first batch`; run `sweeper data verify` on the manifest")
 
-    def _adapters(self) -> Iterator[Figure]:
+    def _num_trainable(self) -> Figure:
         measured, figures = self._measured, self._figures
-        yield Figure(
+        return Figure(
             name="trainable parameters",
             expected=f"{figures.num_trainable:,}",
             found=f"{measured.num_trainable:,}",
             holds=measured.num_trainable == figures.num_trainable,
             inapplicable=self._inapplicable,
             chosen=(*self._backbone, *adapter_choice(self._config.model)),
-        )
-        total = measured.num_adapter_tensors
-        dead = f" (dead: {', '.join(measured.dead[:3])})" if measured.dead else ""
-        broken = Cause(
-            text="an adapter that the forward pass goes round (torch's fused attention never calls `out_proj`)",
-            remedy="Install the pinned versions of open_clip, peft and torch",
-        )
-        none = "the spec asks for no adapters" if total == 0 else None
-        yield Figure(
-            name="adapters alive: tensors with a gradient",
-            expected=f"{total} of {total}",
-            found=f"{total - len(measured.dead)} of {total}{dead}",
-            holds=not measured.dead,
-            inapplicable=none,
-            likely=broken,
-        )
-        yield Figure(
-            name="adapters alive: change of an output by a random start",
-            expected="above 0",
-            found=f"up to {measured.output_change:.3g}",
-            holds=measured.output_change > 1e-4,
-            inapplicable=none,
-            likely=broken,
-        )
-
-    def _prefix(self) -> Figure:
-        return Figure(
-            name="cached prefix against full forward",
-            expected=f"within {_PREFIX_TOLERANCE}",
-            found=f"up to {self._measured.prefix_error:.2g}",
-            holds=self._measured.prefix_error <= _PREFIX_TOLERANCE,
-            likely=Cause(
-                text="reduced precision on this device, or another open_clip", remedy="Use numerics.prefix: full"
-            ),
         )
 
     def _is_published(self, rsa: float | None) -> bool:
@@ -268,9 +230,6 @@ def _activation_cause(own: str) -> Cause:
     )
 
 
-def _few(numbers: tuple[float, ...]) -> str:
-    return " ".join(f"{number:.3f}" for number in numbers)
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.4f}"
+def _shown(constants: Preprocessing) -> str:
+    mean, std = (" ".join(f"{number:.3f}" for number in numbers) for numbers in (constants.mean, constants.std))
+    return f"mean {mean}, SD {std}"

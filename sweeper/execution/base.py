@@ -1,6 +1,5 @@
 """What a backend is: something that takes orders from a dispatcher until nothing is left."""
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ class Job:
         address: Ray address, None for Ray's own choice.
         on_events: called in the driver's thread with what workers report; must be quick.
         on_warning: called with a line for the user.
-        stop: set when the user wants to stop; finished epochs are kept.
+        stop: tells whether to stop after the epochs in progress; finished epochs are kept.
     """
 
     name: str
@@ -36,14 +35,14 @@ class Job:
     address: str | None
     on_events: Callable[[list[Event]], None]
     on_warning: Callable[[str], None]
-    stop: threading.Event
+    stop: Callable[[], bool]
 
 
 class Backend(Protocol):
     """Runs a job to its end, or until it is stopped."""
 
     def run(self, job: Job) -> None:
-        """Returns when the dispatcher has nothing left, or soon after `job.stop` is set.
+        """Returns when the dispatcher has nothing left, or soon after `job.stop` says so.
 
         Raises:
             SweeperError: nothing can be trained here.

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from sweeper.records import GpuMemory
+
 _HEADROOM = 1.2  # the measured peak plus 20 %
 _GPUS = Path("/proc/driver/nvidia/gpus")
 _STEP = 0.01  # Ray places GPUs in ten-thousandths; coarser shares are easier to read
@@ -20,12 +22,10 @@ class Device:
     Attributes:
         kind: `cpu` or `cuda`.
         model: name of the GPU or of the processor, for `numerics.strict`.
-        memory_bytes: of one GPU, None without one or where it is unknown.
     """
 
     kind: Literal["cpu", "cuda"]
     model: str | None = None
-    memory_bytes: int | None = None
 
 
 def find_device(backend: str, address: str | None) -> Device:
@@ -57,21 +57,22 @@ def _has_nvidia_driver() -> bool:
     return not hidden and Path("/proc/driver/nvidia/version").exists() and any(Path("/dev").glob("nvidia[0-9]*"))
 
 
-def gpus_per_trial(setting: float | str, device: Device, peak_bytes: int | None = None) -> float:
-    """Returns the GPUs that one trial asks for.
+def gpus_per_trial(setting: float | str, device: Device, measured: Iterable[GpuMemory] = ()) -> float | None:
+    """Returns the GPUs that one trial asks for; None: `auto`, and nothing is measured yet.
 
     Args:
         setting: `resources.gpu`: a number, or `auto`.
         device: what trials run on.
-        peak_bytes: measured peak of one trial, None before the first measurement: then a whole GPU.
+        measured: what workers have needed; the largest peak counts, on the smallest of their GPUs.
     """
     if device.kind == "cpu":
         return 0.0
     if setting != "auto":
         return float(setting)
-    if peak_bytes is None or device.memory_bytes is None:
-        return 1.0
-    share = _HEADROOM * peak_bytes / device.memory_bytes
+    found = tuple(measured)
+    if not found:
+        return None
+    share = _HEADROOM * max(each.peak_bytes for each in found) / min(each.total_bytes for each in found)
     if share > 1:
         return float(math.ceil(share))
     steps = math.ceil(round(share / _STEP, 6))  # rounded first: 0.3 / 0.01 is not 30

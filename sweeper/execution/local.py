@@ -15,7 +15,7 @@ class LocalBackend:
     def run(self, job: Job) -> None:
         """See `Backend.run`."""
         worker = Worker(LocalStore(job.store), job.cache)
-        while not job.stop.is_set():
+        while not job.stop():
             order = job.dispatcher.next_order()
             if order is None:
                 return
@@ -29,7 +29,7 @@ def _train(worker: Worker, order: Order, job: Job) -> None:
             job.on_events([event])
             if isinstance(event, SegmentFailed | ParentMissing):
                 return
-            if job.stop.is_set():
+            if job.stop():
                 job.dispatcher.requeue(order.segment_id)
                 return
     job.dispatcher.finished(order.segment_id)

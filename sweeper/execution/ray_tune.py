@@ -31,6 +31,7 @@ for _name, _value in {
 
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
+from ray._private.state import state as ray_state  # noqa: E402
 
 from sweeper.errors import ClusterError, Problem, SweeperError  # noqa: E402
 from sweeper.execution.base import Job  # noqa: E402
@@ -206,7 +207,7 @@ class _Collector(_StaysHere, tune.Callback):
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Collects now and then; passes on the user's wish to stop."""
-        if self._job.stop.is_set() and not self._stopped:
+        if self._job.stop() and not self._stopped:
             self._stopped = True
             ray.get(self._exchange.stop.remote())
         if time.monotonic() - self._collected_at >= COLLECT_EVERY_S:
@@ -319,14 +320,15 @@ def _refuse_infeasible(job: Job) -> None:
 
 
 def cluster_device(address: str | None) -> Device:
-    """Returns what the trials of a cluster run on: GPUs where any node has one.
+    """Returns what the trials of a cluster run on: GPUs where any node has one, or may be launched with one.
 
     Raises:
         ClusterError: the cluster cannot be reached.
     """
     with connected(address):
-        gpus = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]
-        return Device(kind="cuda" if gpus > 0 else "cpu")
+        there = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        launchable = ray_state.get_max_resources_from_cluster_config() or {}  # Ray Train asks it, too; not public
+        return Device(kind="cuda" if there.get("GPU", 0) or launchable.get("GPU", 0) else "cpu")
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import kendalltau, rankdata
 
 from sweeper.metrics.rdm import Array, UndefinedMetric, upper_triangle
 
@@ -119,11 +118,15 @@ def _pearson(a: Array, b: Array) -> float:
 
 
 def _spearman(a: Array, b: Array) -> float:
+    from scipy.stats import rankdata  # half a second to import, and a finished sweep ranks nothing
+
     return _pearson(rankdata(a), rankdata(b))
 
 
 def _kendall_tau_a(a: Array, b: Array) -> float:
     """Returns (concordant - discordant) / all pairs, from scipy's tau-b by undoing its correction for ties."""
+    from scipy.stats import kendalltau
+
     total = len(a) * (len(a) - 1) / 2
     untied = [total - sum(n * (n - 1) / 2 for n in np.unique(v, return_counts=True)[1]) for v in (a, b)]
     return float(kendalltau(a, b).statistic * np.sqrt(untied[0] * untied[1]) / total)

@@ -1,6 +1,7 @@
 """All figures of a sweep, as PNG files; the same results give the same bytes."""
 
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,9 +30,16 @@ def save_figures(view: SweepView, folder: Path) -> list[Path]:
     paths = []
     for name, figure in figures(view):
         path = folder / f"{name}.png"
-        figure.savefig(path, dpi=DPI, metadata={"Software": None})  # a version there would change the bytes
+        path.write_bytes(png(figure))
         paths.append(path)
     return paths
+
+
+def png(figure: "Figure") -> bytes:
+    """Returns a figure as the bytes of a PNG file."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})  # a version there would change them
+    return buffer.getvalue()
 
 
 def figures(view: SweepView) -> "Iterator[tuple[str, Figure]]":

@@ -1,4 +1,4 @@
-"""YAML 1.2 with the place of every key and value, so that each error can say file:line:column."""
+"""YAML 1.2 with the place of every key and value, so that each error of a spec or manifest can say file:line:column."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -145,7 +145,7 @@ class _Reader:
         root = None
         for event in events:
             if isinstance(event, DocumentStartEvent) and root is not None:
-                self._tell(event, "a spec is one YAML document", "a second one")
+                self._tell(event, "the file must be one YAML document", "a second one")
                 break
             if not isinstance(event, StreamStartEvent | StreamEndEvent | DocumentStartEvent | DocumentEndEvent):
                 root = self._node(event, events, 0)
@@ -160,7 +160,7 @@ class _Reader:
         if isinstance(event, AliasEvent):
             return self._alias(event)
         if event.tag not in (None, "!", "tag:yaml.org,2002:str"):
-            self._tell(event, "YAML tags are not used in a spec", str(event.tag), "Leave the tag out")
+            self._tell(event, "YAML tags must not be used", str(event.tag), "Leave the tag out")
         if isinstance(event, SequenceStartEvent):
             node = self._sequence(event, events, depth)
         elif isinstance(event, MappingStartEvent):

@@ -9,6 +9,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from sweeper.errors import Problem, StoreError
@@ -207,17 +208,14 @@ def group_by_state(records: Iterable[Record]) -> Mapping[str, list[Record]]:
 
 
 def _body(record: Record) -> str:
-    fields = {
-        "values": dict(record.values),
-        "reasons": dict(record.reasons),
-        "measured_at": record.measured_at,
-        "seconds": record.seconds,
-    }
+    fields = asdict(record)
+    for name in ("state_id", "item", "epoch"):  # columns of their own
+        del fields[name]
     return json.dumps(fields, sort_keys=True, allow_nan=False)
 
 
 def _record(state_id: str, item: str, epoch: int, body: str) -> Record:
-    return Record(state_id=state_id, item=item, epoch=epoch, **json.loads(body))
+    return Record.of({"state_id": state_id, "item": item, "epoch": epoch, **json.loads(body)})
 
 
 def _checksum(state_id: str, item: str, epoch: int, body: str) -> str:

@@ -25,7 +25,7 @@ def dump_records(records: Sequence[Record]) -> bytes:
 
 def load_records(data: bytes) -> tuple[Record, ...]:
     """Returns the records that `dump_records` wrote."""
-    return tuple(Record(**fields) for fields in json.loads(data))
+    return tuple(Record.of(fields) for fields in json.loads(data))
 
 
 def records_key(records: Sequence[Record]) -> str:

@@ -12,7 +12,8 @@ from sweeper.tracking.base import legal_name
 SWEEP_ID, TRIAL_ID, ROLE = "sweeper.sweep_id", "sweeper.trial_id", "sweeper.role"
 PARENT_RUN, USER = "mlflow.parentRunId", "mlflow.user"
 FAILURE, LOGGED_EPOCH, LOGGED_DIGEST = "sweeper.failure", "sweeper.logged_epoch", "sweeper.logged_digest"
-ARTIFACTS = "sweeper.artifacts"
+ARTIFACTS, HEAT_MAPS = "sweeper.artifacts", "sweeper.heat_maps"
+BEST_STATE, BEST_BITS = "sweeper.best_state", "sweeper.best_state_sha256"
 SWEEP_ROLE = "sweep"
 
 _MAX_PARAM, _MAX_TAG = 6000, 5000
@@ -42,6 +43,7 @@ def trial_tags(view: SweepView, trial: Trial, trunk_run: str | None) -> dict[str
     """
     tags = {
         TRIAL_ID: trial.trial_id,
+        "sweeper.tune_trial": trial.short_id,
         ROLE: trial.role,
         "sweeper.stand_in": _flag(view.revision.spec.stand_in),
     }
@@ -61,7 +63,7 @@ def outcome_tags(view: SweepView, trial: Trial, summary: Mapping[str, Any]) -> d
     """
     tags: dict[str, str] = {}
     if (best := summary.get("best_epoch")) is not None:
-        tags["sweeper.best_state"] = trial.lineage.state_ids[best]
+        tags[BEST_STATE] = address_of(trial.lineage.state_ids[best])
     if summary.get("recovered") is not None:
         epochs = summary.get("recovery_loss_epochs")
         seen = summary["epochs_seen_after_window"]
@@ -69,6 +71,11 @@ def outcome_tags(view: SweepView, trial: Trial, summary: Mapping[str, Any]) -> d
     if view.status(trial.trial_id) == "failed":
         tags[FAILURE] = (view.failure(trial.trial_id) or "")[:_MAX_TAG]
     return tags
+
+
+def address_of(state_id: str) -> str:
+    """Returns where a state lies in the store: kind and key."""
+    return f"states/{state_id}"
 
 
 def params_of(trial: Trial) -> dict[str, str]:

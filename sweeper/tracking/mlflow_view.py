@@ -1,20 +1,17 @@
-"""The sweep in MLflow. The only module that imports mlflow, and it does so when a server is first spoken to.
-
-A projection of the store: it can be made anew, or sent to another server, at any time.
-"""
+"""One experiment on an MLflow server. The only module that imports mlflow, and it does so when it is first called."""
 
 import getpass
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+import tempfile
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import Problem, TrackingError
-from sweeper.reporting.view import SweepView
 from sweeper.tracking import labels
-from sweeper.tracking.address import Address, prepare_environment
+from sweeper.tracking.address import Address
 from sweeper.tracking.points import Point
-from sweeper.tracking.projection import Projection, Run, RunGone
+from sweeper.tracking.projection import Run, RunGone
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,126 +20,18 @@ _METRICS, _PARAMS = 800, 100  # in a batch; MLflow takes 1,000 entities, 100 of 
 _PAGE = 1000
 
 
-class MlflowTracker:
-    """Shows one sweep as an MLflow parent run with one child run per trial.
-
-    Every method raises `TrackingError` when the server cannot be used; any of them may then be called again.
-    A sweep that is as it was when its tracking last finished is left alone, without importing mlflow.
-    """
-
-    def __init__(
-        self,
-        uri: str,
-        experiment: str,
-        *,
-        store_id: str,
-        lock_dir: Path,
-        http_retries: int = 1,
-        trust_marks: bool = True,
-    ) -> None:
-        """Remembers where to track; nothing is imported or opened before `start`.
-
-        Args:
-            uri: MLflow tracking URI.
-            experiment: name of the experiment, made if need be.
-            store_id: identity of the store, so that equal sweep names of two stores stay apart.
-            lock_dir: folder of lock files and marks; processes that log the same sweep must share it.
-            http_retries: how often MLflow repeats a request, unless the user's environment says.
-            trust_marks: leave a sweep alone that was tracked in full before; False looks at the server.
-        """
-        self._address = Address(uri=uri, experiment=experiment, store_id=store_id, folder=lock_dir)
-        self._http_retries = http_retries
-        self._trust_marks = trust_marks
-        self._server: _Server | None = None
-        self._projection: Projection | None = None
-
-    def start(self, view: SweepView) -> None:
-        """See `Tracker.start`."""
-        if not (self._trust_marks and self._address.is_marked(view)):
-            self._start(view)
-
-    def push(self, view: SweepView, trial_ids: Iterable[str]) -> None:
-        """See `Tracker.push`."""
-        projection = self._projection or self._start(view)
-        with self._locked(view):
-            projection.push(view, trial_ids)
-
-    def finish(self, view: SweepView) -> None:
-        """See `Tracker.finish`."""
-        if self._projection is None and self._trust_marks and self._address.is_marked(view):
-            return
-        projection = self._projection or self._start(view)
-        with self._locked(view):
-            projection.finish(view)
-        if self._server is not None and self._server.artifact_error is not None:
-            error, self._server.artifact_error = self._server.artifact_error, None
-            raise _problem(self._address, view, error, "the server's artifact store must take files")
-        self._address.mark(view)
-
-    def close(self) -> None:
-        """See `Tracker.close`."""
-        self._server = self._projection = None
-
-    def _start(self, view: SweepView) -> Projection:
-        with self._answering(view), self._address.lock():  # two that open a fresh SQLite file break its migration
-            self._server = self._server or _connect(self._address)
-        projection = Projection(self._server, self._address.sweep_id(view))
-        with self._locked(view):
-            projection.start(view)
-        self._projection = projection
-        return projection
-
-    @contextmanager
-    def _locked(self, view: SweepView) -> Iterator[None]:
-        with self._answering(view), self._address.lock(self._address.sweep_id(view)):
-            yield
-
-    @contextmanager
-    def _answering(self, view: SweepView) -> Iterator[None]:
-        prepare_environment(self._http_retries)
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
-        try:
-            yield
-        except (MlflowException, SQLAlchemyError, OSError) as error:
-            raise _problem(self._address, view, error, "the tracking server must answer") from error
-
-
-def sync(view: SweepView, uri: str, experiment: str, *, store_id: str, lock_dir: Path) -> None:
-    """Brings any MLflow server up to date with a sweep that is not running; again, it changes nothing.
-
-    Args:
-        view: what the store knows.
-        uri: MLflow tracking URI.
-        experiment: name of the experiment.
-        store_id: as in `MlflowTracker`.
-        lock_dir: as in `MlflowTracker`.
-
-    Raises:
-        TrackingError: the server cannot be reached, or refuses.
-    """
-    tracker = MlflowTracker(uri, experiment, store_id=store_id, lock_dir=lock_dir, http_retries=3, trust_marks=False)
-    tracker.start(view)
-    tracker.finish(view)
-    tracker.close()
-
-
-def experiment_name(view: SweepView) -> str:
-    """Returns the experiment of a sweep: the one that its spec names, else the spec's own name."""
-    return view.revision.spec.tracking.experiment or view.revision.spec.name
-
-
-class _Server:
-    """One experiment on one server. See `RunServer`."""
+class Server:
+    """Holds the runs of one experiment. See `RunServer`."""
 
     def __init__(self, client: "MlflowClient", experiment_id: str) -> None:
+        """Remembers them; `artifact_error` will hold the first reason why a file could not be stored."""
         self._client = client
         self._experiment_id = experiment_id
         self._user = _user()
         self.artifact_error: Exception | None = None
 
     def find(self, sweep_id: str) -> list[Run]:
+        """See `RunServer.find`."""
         runs: list[Any] = []
         token: str | None = None
         while True:
@@ -155,12 +44,14 @@ class _Server:
                 return [_run(run) for run in sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))]
 
     def create(self, name: str, tags: Mapping[str, str], start_ms: int) -> Run:
+        """See `RunServer.create`."""
         tags = {**tags, labels.USER: self._user}
         return _run(self._client.create_run(self._experiment_id, start_time=start_ms, tags=tags, run_name=name))
 
     def write(
         self, run: Run, *, points: Iterable[Point] = (), params: Mapping[str, str], tags: Mapping[str, str]
     ) -> None:
+        """See `RunServer.write`."""
         from mlflow.entities import Metric, Param, RunTag
 
         points = tuple(points)
@@ -177,23 +68,30 @@ class _Server:
         run.latest |= {p.name: p.value for p in points}
 
     def drop_tag(self, run: Run, name: str) -> None:
+        """See `RunServer.drop_tag`."""
         self._client.delete_tag(run.run_id, name)
         del run.tags[name]
 
     def set_status(self, run: Run, status: str, end_ms: int | None) -> None:
+        """See `RunServer.set_status`."""
         if end_ms is None:
             self._client.update_run(run.run_id, status=status)
         else:
             self._client.set_terminated(run.run_id, status=status, end_time=end_ms)
         run.status = status
 
-    def store_text(self, run: Run, name: str, text: str) -> None:
+    def store_file(self, run: Run, name: str, data: bytes) -> bool:
+        """See `RunServer.store_file`."""
         if self.artifact_error is not None:
-            return
+            return False
+        folder, _, base = name.rpartition("/")
         try:
-            self._client.log_text(run.run_id, text, name)
+            with tempfile.TemporaryDirectory() as scratch:
+                Path(scratch, base).write_bytes(data)
+                self._client.log_artifact(run.run_id, str(Path(scratch, base)), folder or None)
         except Exception as error:  # every kind of artifact store raises its own
             self.artifact_error = error
+        return self.artifact_error is None
 
     def _log(self, run: Run, **batch: Any) -> None:
         from mlflow.exceptions import MlflowException
@@ -214,7 +112,12 @@ class _Server:
             return bool(error.error_code == "RESOURCE_DOES_NOT_EXIST")
 
 
-def _connect(address: Address) -> _Server:
+def connect(address: Address) -> Server:
+    """Opens an experiment, made if need be.
+
+    Raises:
+        TrackingError: the experiment was deleted.
+    """
     import mlflow
     from mlflow.exceptions import MlflowException
 
@@ -233,15 +136,15 @@ def _connect(address: Address) -> _Server:
                 remedy="Restore it in MLflow, or name another one in the spec: tracking.experiment",
             )
         )
-    return _Server(client, found.experiment_id)
+    return Server(client, found.experiment_id)
 
 
-def _problem(address: Address, view: SweepView, error: Exception, rule: str) -> TrackingError:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    remedy = f"When it does: sweeper sync {view.revision.spec.name} --tracking-uri {address.shown}"
-    return TrackingError(
-        Problem(where=address.shown, rule=rule, got=lines[0].replace(address.uri, address.shown), remedy=remedy)
-    )
+def refusals() -> tuple[type[Exception], ...]:
+    """Returns what is raised when a server does not answer, or refuses."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, SQLAlchemyError, OSError
 
 
 def _run(run: Any) -> Run:

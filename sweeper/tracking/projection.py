@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from sweeper.plan.identity import content_id
 from sweeper.plan.trials import Trial
 from sweeper.reporting.view import SweepView
+from sweeper.store.objects import ObjectStore
 from sweeper.tracking import labels
+from sweeper.tracking.artifacts import Bundle, best_state, heat_maps, texts
 from sweeper.tracking.points import (
     Logged,
     Point,
@@ -69,22 +70,25 @@ class RunServer(Protocol):
     def set_status(self, run: Run, status: str, end_ms: int | None) -> None:
         """Sets a run's status, and when it ended."""
 
-    def store_text(self, run: Run, name: str, text: str) -> None:
-        """Stores a text as an artifact; a failure is kept for the end and stops no metric."""
+    def store_file(self, run: Run, name: str, data: bytes) -> bool:
+        """Stores an artifact; a failure (False) is kept for the end and stops no metric."""
 
 
 class Projection:
     """Brings the runs of one sweep up to its view."""
 
-    def __init__(self, server: RunServer, sweep_id: str) -> None:
+    def __init__(self, server: RunServer, store: ObjectStore, sweep_id: str, open_status: str = KILLED) -> None:
         """Remembers where the runs are.
 
         Args:
             server: holds the runs.
-            sweep_id: identifies the sweep there: its name and its store.
+            store: holds the best states.
+            sweep_id: identifies the sweep at the server: its name and its store.
+            open_status: what `finish` leaves of a run that is not at its end: `RUNNING` where somebody trains it.
         """
-        self._server = server
+        self._server, self._store = server, store
         self._sweep_id = sweep_id
+        self._open_status = open_status
         self._runs: dict[str, Run] = {}
         self._logged: dict[str, Logged] = {}
 
@@ -115,16 +119,25 @@ class Projection:
                 self._update(view, trial, last_time=has_ended)
 
     def finish(self, view: SweepView) -> None:
-        """Logs what is left of all trials and marks how each ended; open ones are `KILLED` until resumed."""
+        """Logs what is left of all trials and marks how each ended; draws the heat maps."""
+        self._look_again()
         for trial in view.trials.values():
             if trial.trial_id in self._runs:
                 self._disbelieve(view, trial)
                 self._update(view, trial, last_time=True)
         statuses = {view.status(trial_id) for trial_id in view.trials}
         parent = self._runs[labels.SWEEP_ROLE]
-        status = KILLED if "open" in statuses else FAILED if "failed" in statuses else FINISHED
+        status = self._open_status if "open" in statuses else FAILED if "failed" in statuses else FINISHED
         times = [ended for trial in view.trials.values() if (ended := last_measured_ms(view, trial)) is not None]
+        self._write(parent, tags=self._stored(parent, heat_maps(view)))
         self._end(parent, status, max(times, default=parent.start_ms))
+
+    def _look_again(self) -> None:
+        """Learns what others (a `sync`, a driver) wrote since."""
+        known = {run.run_id: run for run in self._runs.values()}
+        for run in self._server.find(self._sweep_id):
+            if (mine := known.get(run.run_id)) is not None:
+                mine.status, mine.tags, mine.params, mine.latest = run.status, run.tags, run.params, run.latest
 
     def _find_or_create_parent(self, view: SweepView, found: Mapping[str, Run]) -> Run:
         tags = labels.sweep_tags(view)
@@ -133,7 +146,7 @@ class Projection:
             name, start_ms = view.revision.spec.name, int(view.revision.created_at * 1000)
             parent = self._server.create(name, {**tags, labels.SWEEP_ID: self._sweep_id}, start_ms)
         self._runs[labels.SWEEP_ROLE] = parent
-        self._write(parent, tags=tags | self._store_texts(parent, {"spec.yaml": view.revision.source}))
+        self._write(parent, tags=tags | self._stored(parent, texts({"spec.yaml": view.revision.source})))
         return parent
 
     def _create(self, view: SweepView, trial: Trial, parent: Run) -> Run:
@@ -179,14 +192,15 @@ class Projection:
         if logged.epoch is not None:
             tags |= {labels.LOGGED_EPOCH: str(logged.epoch), labels.LOGGED_DIGEST: logged.digest}
         if last_time:
-            tags |= self._store_texts(run, {"config.json": trial.config.model_dump_json(indent=2)})
+            tags |= self._stored(run, texts({"config.json": trial.config.model_dump_json(indent=2)}))
+            tags |= self._stored(run, best_state(self._store, trial, summary.get("best_epoch"), run.tags))
         try:
             self._write(run, points=points, params=labels.params_of(trial), tags=tags)
             if labels.FAILURE in run.tags and labels.FAILURE not in tags:
                 self._server.drop_tag(run, labels.FAILURE)
             if last_time:
                 ended = last_measured_ms(view, trial)
-                self._end(run, _STATUS.get(view.status(trial.trial_id), KILLED), ended or run.start_ms)
+                self._end(run, _STATUS.get(view.status(trial.trial_id), self._open_status), ended or run.start_ms)
         except RunGone:  # by somebody's will: it comes back when the sweep is resumed or synced
             del self._runs[trial.trial_id]
         self._logged[trial.trial_id] = logged
@@ -210,10 +224,12 @@ class Projection:
         if run.status != status:
             self._server.set_status(run, status, max(end_ms, run.start_ms))
 
-    def _store_texts(self, run: Run, texts: Mapping[str, str]) -> dict[str, str]:
-        """Stores texts that are not there yet; returns the tag that says so."""
-        digest = content_id("artifacts", dict(texts))[:16]
-        if run.tags.get(labels.ARTIFACTS) != digest:
-            for name, text in texts.items():
-                self._server.store_text(run, name, text)
-        return {labels.ARTIFACTS: digest}
+    def _stored(self, run: Run, bundle: Bundle | None) -> dict[str, str]:
+        """Stores files unless their tag says that they are there; returns the tag, nothing where they could not be."""
+        if bundle is None:
+            return {}
+        if run.tags.get(bundle.tag) != bundle.digest:
+            for name, data in bundle.files().items():
+                if not self._server.store_file(run, name, data):
+                    return {}
+        return {bundle.tag: bundle.digest}

@@ -13,6 +13,7 @@ from sweeper.store.rows import is_measured, read_outputs, read_records, write_ou
 from sweeper.tasks.base import OUT_OF_MEMORY, Measured, NonFiniteLoss, Task, TrainingState
 from sweeper.training.events import EpochDone, Event, ParentMissing, SegmentFailed
 from sweeper.training.keeping import Keeper
+from sweeper.training.memory import gpu_memory
 from sweeper.training.order import Order
 from sweeper.training.state import dump_state, load_state, state_bits
 
@@ -65,7 +66,8 @@ def train_segment(
             yield SegmentFailed(failure=failure)
             return
         seconds = None if kept else time.monotonic() - began
-        done = _write(order.states[epoch], epoch, values, measured, items, store, seconds)
+        training = _training_record(order, epoch, values, seconds)
+        done = _write(training, measured, items, store)
         val_loss[epoch] = done.val_loss
         wants_more = epoch < order.last_epoch and order.wants(epoch + 1, val_loss)
         is_due = keeper.due(epoch, val_loss, time.monotonic(), wants_more=wants_more)
@@ -101,9 +103,7 @@ def _newest_state(
     return None if data is None else (order.first_epoch - 1, load_state(data, order.device))
 
 
-def _kept_state(
-    order: Order, epoch: int, store: ObjectStore
-) -> tuple[TrainingState, Mapping[str, float]] | None:
+def _kept_state(order: Order, epoch: int, store: ObjectStore) -> tuple[TrainingState, Mapping[str, float]] | None:
     """Returns a state that the store holds with what its training measured; None: it is to be trained."""
     if not store.has("states", order.states[epoch]):
         return None
@@ -122,33 +122,29 @@ def _found(state_id: str, epoch: int, items: tuple[Item, ...], store: ObjectStor
     return EpochDone(state_id=state_id, epoch=epoch, records=records, seconds=None)
 
 
-def _write(
-    state_id: str,
-    epoch: int,
-    values: Mapping[str, float],
-    measured: Measured,
-    items: tuple[Item, ...],
-    store: ObjectStore,
-    seconds: float | None,
-) -> EpochDone:
-    """Writes the outputs and the records of an epoch; returns what the store then holds of it."""
-    now = time.time()
-    for key, outputs in measured.outputs.items():
-        write_outputs(store, state_id, key, outputs)
-    training = Record(
-        state_id=state_id,
+def _training_record(order: Order, epoch: int, values: Mapping[str, float], seconds: float | None) -> Record:
+    return Record(
+        state_id=order.states[epoch],
         epoch=epoch,
         item=TRAINING_ITEM,
         values=dict(values),
         reasons={},
-        measured_at=now,
+        measured_at=time.time(),
         seconds=seconds,
+        gpu=gpu_memory(order.device),
     )
-    records = (training, *records_of(items, state_id, epoch, measured.outputs, now))
+
+
+def _write(training: Record, measured: Measured, items: tuple[Item, ...], store: ObjectStore) -> EpochDone:
+    """Writes the outputs and the records of an epoch; returns what the store then holds of it."""
+    state_id, epoch = training.state_id, training.epoch
+    for key, outputs in measured.outputs.items():
+        write_outputs(store, state_id, key, outputs)
+    records = (training, *records_of(items, state_id, epoch, measured.outputs, training.measured_at))
     warnings = write_records(store, records)
     first = {record.item: record for record in read_records(store, state_id)}
     kept = tuple(first.get(record.item, record) for record in records)  # of a rebuilt epoch the first result stays
-    return EpochDone(state_id=state_id, epoch=epoch, records=kept, seconds=seconds, warnings=warnings)
+    return EpochDone(state_id=state_id, epoch=epoch, records=kept, seconds=training.seconds, warnings=warnings)
 
 
 def _save(state_id: str, state: TrainingState, store: ObjectStore) -> tuple[bool, tuple[str, ...]]:

@@ -4,10 +4,14 @@ import pytest
 
 from sweeper.execution import devices
 from sweeper.execution.devices import Device, find_device, gpus_per_trial
+from sweeper.records import GpuMemory
 
 GIB = 2**30
-CPU, UNKNOWN = Device(kind="cpu"), Device(kind="cuda")
-H100 = Device(kind="cuda", model="H100", memory_bytes=80 * GIB)
+CPU, H100 = Device(kind="cpu"), Device(kind="cuda", model="H100")
+
+
+def memory(peak_gib: float, total_gib: float = 80) -> GpuMemory:
+    return GpuMemory(peak_bytes=int(peak_gib * GIB), total_bytes=int(total_gib * GIB))
 
 
 @pytest.mark.parametrize(
@@ -18,8 +22,7 @@ H100 = Device(kind="cuda", model="H100", memory_bytes=80 * GIB)
         (0.25, H100, None, 0.25),
         (0.25, H100, 79, 0.25),
         (0.0, H100, None, 0.0),
-        ("auto", H100, None, 1.0),
-        ("auto", UNKNOWN, 4, 1.0),
+        ("auto", H100, None, None),
         ("auto", H100, 20, 0.3),
         ("auto", H100, 20.1, 0.31),
         ("auto", H100, 1, 0.02),
@@ -30,13 +33,13 @@ H100 = Device(kind="cuda", model="H100", memory_bytes=80 * GIB)
     ],
 )
 def test_gpus_per_trial(setting, device, peak_gib, expected):
-    peak = None if peak_gib is None else int(peak_gib * GIB)
-    assert gpus_per_trial(setting, device, peak) == pytest.approx(expected, abs=1e-12)
+    measured = [] if peak_gib is None else [memory(peak_gib), memory(peak_gib / 2, total_gib=141)]
+    assert gpus_per_trial(setting, device, measured) == pytest.approx(expected, abs=1e-12)
 
 
 def test_as_many_trials_fit_as_the_memory_has_room_for():
     for peak_gib in range(1, 67):
-        share = gpus_per_trial("auto", H100, peak_gib * GIB)
+        share = gpus_per_trial("auto", H100, [memory(peak_gib)])
         assert int(1 / share) * 1.2 * peak_gib <= 80
 
 

@@ -4,14 +4,20 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from sweeper.driver import driver_lock
+from sweeper.driver import LEDGER, driver_lock
 from sweeper.errors import DataError, Problem, SpecError, StoreError
+from sweeper.execution.devices import Device, gpus_per_trial
+from sweeper.execution.local import LocalBackend
 from sweeper.execution.prepare import ResolvedSweep
+from sweeper.records import GpuMemory
+from sweeper.store.ledger import remove_ledger
 from sweeper.store.objects import LocalStore
 from sweeper.tasks.behavior import BehaviorTask
 
@@ -145,3 +151,27 @@ def test_a_worker_keeps_its_task_until_another_is_asked_for(engine, grid_axes, t
     assert len(prepared) == 1
     engine.run(tmp_path / "two", axes={"model.adapter.rank": [2, 4]}, training={"max_epochs": 1})
     assert len(prepared) == 3
+
+
+def test_gpu_auto_measures_one_epoch_on_a_whole_gpu_and_then_packs(engine, grid_axes, tmp_path, monkeypatch):
+    asked: list[tuple[float, int]] = []
+
+    class Spy(LocalBackend):
+        def run(self, job: Any) -> None:
+            before = job.dispatcher.pending_epochs
+            super().run(job)
+            asked.append((job.gpu, before - job.dispatcher.pending_epochs))
+
+    memory = GpuMemory(peak_bytes=10 * 2**30, total_bytes=80 * 2**30)
+    monkeypatch.setattr("sweeper.training.loop.gpu_memory", lambda device: memory)
+    share = partial(gpus_per_trial, "auto", Device(kind="cuda"))
+    ran = engine.run(tmp_path / "store", Spy, gpu=share, **grid_axes)
+    assert ran.status == "done"
+    assert asked[0] == (1.0, 1)
+    assert asked[1][0] == pytest.approx(0.15)
+    assert sum(epochs for _, epochs in asked) == ran.epochs_trained
+    remove_ledger(tmp_path / "store" / LEDGER)
+    more = {"axes": {**grid_axes["axes"], "perturbation.start": [2, 3, 4]}}
+    asked.clear()
+    assert engine.run(tmp_path / "store", Spy, gpu=share, **{**grid_axes, **more}).status == "done"
+    assert [gpu for gpu, _ in asked] == [pytest.approx(0.15)], "what was measured is known from the store"

@@ -2,24 +2,31 @@
 
 import os
 import shutil
+import sqlite3
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from sweeper.plan.lineage import Inputs
 from sweeper.plan.trials import Trial, resolve
 from sweeper.records import Failure, Record
 from sweeper.reporting.view import SweepView
 from sweeper.spec.schema import SweepSpec, TrialConfig
-from sweeper.store.sweeps import Revision
+from sweeper.store.objects import LocalStore
+from sweeper.store.rows import write_records
+from sweeper.store.sweeps import Revision, save_revision
+from sweeper.tracking.mlflow_tracker import MlflowTracker, sync
 
 ITEM = {"item": "item0", "column": "rsa_behavioral", "reference": "people", "set": "set0", "layer": "output"}
 NEURAL = {"item": "item1", "column": "rsa_neural_late", "reference": "late", "set": "set0", "layer": "output"}
 CREATED_AT = 1_000_000.0
+TABLES = ("experiments", "runs", "metrics", "latest_metrics", "params", "tags")
 
 
 @dataclass
@@ -27,7 +34,7 @@ class Sweep:
     """A small sweep that can be trained epoch by epoch without training anything."""
 
     starts: tuple[int, ...] = (2, 3)
-    length: int = 1
+    lengths: tuple[int, ...] = (1,)
     max_epochs: int = 8
     horizon: int = 3
     name: str = "small"
@@ -40,7 +47,8 @@ class Sweep:
 
     @property
     def trials(self) -> tuple[Trial, ...]:
-        swept = [((("perturbation.start", start),), self._config(start)) for start in self.starts]
+        windows = [(start, length) for start in self.starts for length in self.lengths]
+        swept = [((("perturbation.start", start),), self._config(start, length)) for start, length in windows]
         return resolve(swept, lambda config: Inputs(data="d", model=(("weights", "w"),), device="cpu"))
 
     @property
@@ -51,12 +59,9 @@ class Sweep:
         return next(trial for trial in self.trials if dict(trial.swept).get("perturbation.start") == start)
 
     def view(self) -> SweepView:
-        spec = SweepSpec(
-            name=self.name, base={"data": {"manifest": "x"}}, stand_in=self.stand_in, recovery=self.recovery
-        )
         revision = Revision(
             number=self.number,
-            spec=spec,
+            spec=self._spec(),
             source=f"name: {self.name}\n",
             trials=self.trials,
             created_at=CREATED_AT + self.number,
@@ -95,6 +100,12 @@ class Sweep:
             state_id=state_id, epoch=epoch, place=f"epoch {epoch}, batch 1", reason="the loss is NaN", details=""
         )
 
+    def save(self, store: LocalStore) -> None:
+        """Writes revision and records as a driver does."""
+        save_revision(store, self._spec(), f"name: {self.name}\n", self.trials, self.items)
+        for records in self.records.values():
+            write_records(store, records)
+
     def changed(self, **changes: Any) -> "Sweep":
         """Returns the same sweep after an edit of its spec."""
         return replace(self, number=self.number + 1, **changes)
@@ -121,16 +132,88 @@ class Sweep:
             )
             self.records[state_id] = (*found, record)
 
-    def _config(self, start: int) -> TrialConfig:
+    def _spec(self) -> SweepSpec:
+        return SweepSpec(
+            name=self.name, base={"data": {"manifest": "x"}}, stand_in=self.stand_in, recovery=self.recovery
+        )
+
+    def _config(self, start: int, length: int) -> TrialConfig:
         return TrialConfig.model_validate(
             {
                 "data": {"manifest": "/somewhere/things.yaml"},
                 "model": {"variant": "clip-hba-behavior", "backbone": "tiny-clip", "pretrained": "builtin"},
                 "training": {"max_epochs": self.max_epochs},
                 "stopping": {"horizon_after_window": self.horizon},
-                "perturbation": {"kind": "random_target", "start": start, "length": self.length},
+                "perturbation": {"kind": "random_target", "start": start, "length": length},
             }
         )
+
+
+def put_state(store: LocalStore, state_id: str, *, values: int = 4) -> bytes:
+    """Writes a state whose trained tensor holds so many numbers; returns its bytes."""
+    tensor = np.full((values,), int(state_id[:4], 16), np.float32)
+    tensors = {"parameters/dora.a": tensor, "moments/exp_avg/dora.a": tensor + 1}
+    data = safetensors.numpy.save(tensors, metadata={"counters": "{}"})
+    store.put("states", state_id, data)
+    return data
+
+
+class Server:
+    """What lies in a tracking database, read past MLflow."""
+
+    def __init__(self, uri: str, store: LocalStore) -> None:
+        self.uri = uri
+        self.store = store
+
+    def tracker(self) -> MlflowTracker:
+        return MlflowTracker(self.uri, "small", self.store)
+
+    def sync(self, view: SweepView, *, store: LocalStore | None = None, is_running: bool = False) -> None:
+        sync(view, self.uri, "small", store or self.store, is_running=is_running)
+
+    def files(self, run_id: str) -> dict[str, bytes]:
+        folder = Path(self.uri.removeprefix("sqlite:///")).parent / "mlflow-artifacts" / run_id / "artifacts"
+        found = (path for path in folder.rglob("*") if path.is_file())
+        return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        with sqlite3.connect(self.uri.removeprefix("sqlite:///")) as connection:
+            found = connection.execute(query, values).fetchall()
+        connection.close()
+        return found
+
+    def counts(self) -> dict[str, int]:
+        return {table: self.rows(f"SELECT count(*) FROM {table}")[0][0] for table in TABLES}
+
+    def content(self) -> dict[str, list[tuple[Any, ...]]]:
+        return {table: sorted(self.rows(f"SELECT * FROM {table}"), key=repr) for table in TABLES}
+
+    def run(self, trial_id: str) -> str:
+        query = "SELECT run_uuid FROM tags WHERE key = 'sweeper.trial_id' AND value = ?"
+        [(run_id,)] = self.rows(query, trial_id)
+        return str(run_id)
+
+    def parent(self) -> str:
+        [(run_id,)] = self.rows("SELECT run_uuid FROM tags WHERE key = 'sweeper.role' AND value = 'sweep'")
+        return str(run_id)
+
+    def status(self, run_id: str) -> str:
+        return str(self.rows("SELECT status FROM runs WHERE run_uuid = ?", run_id)[0][0])
+
+    def tags(self, run_id: str) -> dict[str, str]:
+        return dict(self.rows("SELECT key, value FROM tags WHERE run_uuid = ?", run_id))
+
+    def latest(self, run_id: str) -> dict[str, float]:
+        return dict(self.rows("SELECT key, value FROM latest_metrics WHERE run_uuid = ?", run_id))
+
+    def curve(self, run_id: str, name: str) -> list[tuple[int, float]]:
+        query = "SELECT step, value FROM metrics WHERE run_uuid = ? AND key = ? ORDER BY step, timestamp"
+        return self.rows(query, run_id, name)  # type: ignore[return-value]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "store")
 
 
 @pytest.fixture
@@ -156,6 +239,11 @@ def uri(empty_database: Path, tmp_path: Path) -> str:
     path.parent.mkdir()
     shutil.copy(empty_database, path)
     return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def server(uri: str, store: LocalStore) -> Server:
+    return Server(uri, store)
 
 
 @pytest.fixture(autouse=True)

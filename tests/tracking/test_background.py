@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from sweeper.reporting.view import SweepView
+from sweeper.store.objects import LocalStore
 from sweeper.tracking.background import BackgroundTracker
-from sweeper.tracking.mlflow_view import MlflowTracker
+from sweeper.tracking.mlflow_tracker import MlflowTracker
 
 from .conftest import Sweep
 
@@ -153,7 +154,7 @@ def test_a_server_that_is_down_costs_nothing_and_is_told_of_once(tmp_path: Path)
         uri = f"http://127.0.0.1:{listener.getsockname()[1]}"  # bound, not listening: refused
         warnings: list[str] = []
         sweep = Sweep().finish()
-        mlflow_tracker = MlflowTracker(uri, "small", store_id="s", lock_dir=tmp_path)
+        mlflow_tracker = MlflowTracker(uri, "small", LocalStore(tmp_path / "store"))
         tracker = BackgroundTracker(mlflow_tracker, warnings.append, interval_s=0.05)
         began = time.monotonic()
         tracker.start(sweep.view())

@@ -11,6 +11,7 @@ def test_a_fork_tells_where_it_comes_from(sweep: Sweep) -> None:
     assert tags["sweeper.fork_state"] == sweep.baseline.lineage.state_ids[2]
     assert tags["sweeper.trunk_run"] == "run0"
     assert tags["sweeper.role"] == "trial"
+    assert tags["sweeper.tune_trial"] == trial.trial_id[:12]
     assert "sweeper.fork_epoch" not in trial_tags(sweep.view(), sweep.baseline, None)
 
 
@@ -27,7 +28,7 @@ def test_the_best_state_is_one_of_the_trials_own(sweep: Sweep) -> None:
     sweep.finish()
     trial = sweep.trial(2)
     tags = outcome_tags(sweep.view(), trial, settled_summary(sweep.view(), trial))
-    assert tags["sweeper.best_state"] == trial.lineage.state_ids[5]
+    assert tags["sweeper.best_state"] == f"states/{trial.lineage.state_ids[5]}"
 
 
 def test_a_failure_has_place_and_reason(sweep: Sweep) -> None:

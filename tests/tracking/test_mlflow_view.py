@@ -1,70 +1,13 @@
 import sqlite3
-import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from sweeper.errors import TrackingError
-from sweeper.reporting.view import SweepView
-from sweeper.tracking.mlflow_view import MlflowTracker, experiment_name, sync
+from sweeper.store.objects import LocalStore
+from sweeper.tracking.mlflow_tracker import MlflowTracker, experiment_name
 
-from .conftest import ITEM, NEURAL, Sweep
-
-TABLES = ("experiments", "runs", "metrics", "latest_metrics", "params", "tags")
-
-
-class Server:
-    """What lies in a tracking database, read past MLflow."""
-
-    def __init__(self, uri: str, folder: Path) -> None:
-        self.uri = uri
-        self._folder = folder
-
-    def tracker(self, store_id: str = "store0") -> MlflowTracker:
-        return MlflowTracker(self.uri, "small", store_id=store_id, lock_dir=self._folder)
-
-    def sync(self, view: SweepView, store_id: str = "store0") -> None:
-        sync(view, self.uri, "small", store_id=store_id, lock_dir=self._folder)
-
-    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        with sqlite3.connect(self.uri.removeprefix("sqlite:///")) as connection:
-            found = connection.execute(query, values).fetchall()
-        connection.close()
-        return found
-
-    def counts(self) -> dict[str, int]:
-        return {table: self.rows(f"SELECT count(*) FROM {table}")[0][0] for table in TABLES}
-
-    def content(self) -> dict[str, list[tuple[Any, ...]]]:
-        return {table: sorted(self.rows(f"SELECT * FROM {table}"), key=repr) for table in TABLES}
-
-    def run(self, trial_id: str) -> str:
-        query = "SELECT run_uuid FROM tags WHERE key = 'sweeper.trial_id' AND value = ?"
-        [(run_id,)] = self.rows(query, trial_id)
-        return str(run_id)
-
-    def parent(self) -> str:
-        [(run_id,)] = self.rows("SELECT run_uuid FROM tags WHERE key = 'sweeper.role' AND value = 'sweep'")
-        return str(run_id)
-
-    def status(self, run_id: str) -> str:
-        return str(self.rows("SELECT status FROM runs WHERE run_uuid = ?", run_id)[0][0])
-
-    def tags(self, run_id: str) -> dict[str, str]:
-        return dict(self.rows("SELECT key, value FROM tags WHERE run_uuid = ?", run_id))
-
-    def latest(self, run_id: str) -> dict[str, float]:
-        return dict(self.rows("SELECT key, value FROM latest_metrics WHERE run_uuid = ?", run_id))
-
-    def curve(self, run_id: str, name: str) -> list[tuple[int, float]]:
-        query = "SELECT step, value FROM metrics WHERE run_uuid = ? AND key = ? ORDER BY step, timestamp"
-        return self.rows(query, run_id, name)  # type: ignore[return-value]
-
-
-@pytest.fixture
-def server(uri: str, tmp_path: Path) -> Server:
-    return Server(uri, tmp_path / "locks")
+from .conftest import ITEM, NEURAL, Server, Sweep
 
 
 def test_every_run_holds_its_complete_curve(server: Server, sweep: Sweep) -> None:
@@ -82,7 +25,7 @@ def test_a_sweep_is_a_parent_with_children(server: Server, sweep: Sweep) -> None
     tags = server.tags(fork)
     assert tags["mlflow.parentRunId"] == parent
     assert tags["mlflow.runName"] == "start=3"
-    assert tags["sweeper.sweep_id"] == "small@store0"
+    assert tags["sweeper.sweep_id"] == f"small@{server.store.store_id}"
     assert tags["sweeper.trunk_run"] == server.run(sweep.baseline.trial_id)
     assert tags["sweeper.recovery"] == "1"
     assert {server.status(run) for run in (parent, fork)} == {"FINISHED"}
@@ -92,10 +35,8 @@ def test_a_sweep_is_a_parent_with_children(server: Server, sweep: Sweep) -> None
 
 def test_spec_and_configuration_are_artifacts_beside_the_database(server: Server, sweep: Sweep) -> None:
     server.sync(sweep.finish().view())
-    folder = Path(server.uri.removeprefix("sqlite:///")).parent / "mlflow-artifacts"
-    assert (folder / server.parent() / "artifacts" / "spec.yaml").read_text() == "name: small\n"
-    config = folder / server.run(sweep.trial(2).trial_id) / "artifacts" / "config.json"
-    assert '"start": 2' in config.read_text()
+    assert server.files(server.parent()) == {"spec.yaml": b"name: small\n"}
+    assert b'"start": 2' in server.files(server.run(sweep.trial(2).trial_id))["config.json"]
 
 
 def test_syncing_again_changes_nothing(server: Server, sweep: Sweep) -> None:
@@ -144,7 +85,7 @@ def test_an_interrupted_sweep_goes_on_in_the_same_runs(server: Server, sweep: Sw
     assert len(server.curve(run, "best_val_loss")) == 1
 
 
-def test_a_killed_driver_leaves_nothing_that_is_logged_twice(server: Server, sweep: Sweep, tmp_path: Path) -> None:
+def test_a_killed_driver_leaves_nothing_that_is_logged_twice(server: Server, sweep: Sweep) -> None:
     for last in range(9):  # a new driver after every epoch, none of which ends in peace
         for trial in sweep.trials:
             sweep.train(trial, last)
@@ -153,7 +94,7 @@ def test_a_killed_driver_leaves_nothing_that_is_logged_twice(server: Server, swe
         tracker.push(sweep.view(), [trial.trial_id for trial in sweep.trials])
     server.sync(sweep.view())
     piecewise = server.counts()
-    at_once = Server(server.uri.replace("mlflow.db", "other.db"), tmp_path / "locks")
+    at_once = Server(server.uri.replace("mlflow.db", "other.db"), server.store)
     empty = Path(server.uri.removeprefix("sqlite:///"))
     with sqlite3.connect(empty) as source, sqlite3.connect(empty.with_name("other.db")) as target:
         source.backup(target)
@@ -256,9 +197,9 @@ def test_a_new_rule_of_recovery_wins_over_the_old_one(server: Server) -> None:
     assert server.tags(run)["sweeper.recovery"] == "NR (> 3)"
 
 
-def test_equal_names_of_two_stores_stay_apart(server: Server, sweep: Sweep) -> None:
+def test_equal_names_of_two_stores_stay_apart(server: Server, sweep: Sweep, tmp_path: Path) -> None:
     server.sync(sweep.finish().view())
-    server.sync(sweep.view(), store_id="store1")
+    server.sync(sweep.view(), store=LocalStore(tmp_path / "other"))
     assert server.counts()["runs"] == 8
     assert server.counts()["experiments"] == 2  # MLflow's own default one, and ours
 
@@ -278,27 +219,6 @@ def test_a_run_that_somebody_deletes_stops_nobody(server: Server, sweep: Sweep) 
     assert server.rows(query) == [(1,)]
 
 
-def test_two_syncs_at_once_make_nothing_twice(server: Server, sweep: Sweep) -> None:
-    view, errors = sweep.finish().view(), list[BaseException]()
-
-    def work() -> None:
-        try:
-            server.sync(view)
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=work) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors
-    assert server.counts()["runs"] == 4
-    before = server.counts()
-    server.sync(view)
-    assert server.counts() == before
-
-
 def test_a_deleted_experiment_is_named_with_the_way_out(server: Server, sweep: Sweep) -> None:
     from mlflow import MlflowClient
 
@@ -310,11 +230,15 @@ def test_a_deleted_experiment_is_named_with_the_way_out(server: Server, sweep: S
 
 
 def test_artifacts_that_cannot_be_stored_cost_no_metric(server: Server, sweep: Sweep) -> None:
-    (Path(server.uri.removeprefix("sqlite:///")).parent / "mlflow-artifacts").write_text("in the way")
+    obstacle = Path(server.uri.removeprefix("sqlite:///")).parent / "mlflow-artifacts"
+    obstacle.write_text("in the way")
     with pytest.raises(TrackingError, match="artifact store"):
         server.sync(sweep.finish().view())
     assert len(server.curve(server.run(sweep.baseline.trial_id), "val/loss")) == 9
     assert server.status(server.parent()) == "FINISHED"
+    obstacle.unlink()
+    server.sync(sweep.view())
+    assert "config.json" in server.files(server.run(sweep.baseline.trial_id))
 
 
 def test_more_points_than_a_batch_holds(server: Server) -> None:
@@ -329,8 +253,8 @@ def test_mlflow_says_nothing(server: Server, sweep: Sweep, capfd: pytest.Capture
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_unreachable_server_is_an_error_with_a_remedy(sweep: Sweep, tmp_path: Path) -> None:
-    tracker = MlflowTracker("http://lab:secret@127.0.0.1:9", "small", store_id="s", lock_dir=tmp_path)
+def test_an_unreachable_server_is_an_error_with_a_remedy(sweep: Sweep, store: LocalStore) -> None:
+    tracker = MlflowTracker("http://lab:secret@127.0.0.1:9", "small", store)
     with pytest.raises(TrackingError, match="sweeper sync small --tracking-uri http://lab:") as caught:
         tracker.start(sweep.view())
     assert "secret" not in str(caught.value)

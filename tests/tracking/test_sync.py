@@ -1,0 +1,150 @@
+"""`sweeper sync` beside a driver."""
+
+import json
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from sweeper import launch
+from sweeper.driver import HOLDER, driver_lock, is_driven
+from sweeper.store.objects import LocalStore
+from sweeper.tracking import mlflow_tracker
+from sweeper.tracking.mlflow_view import Server as Experiment
+from sweeper.tracking.projection import Run
+
+from .conftest import Server, Sweep, put_state
+
+
+@pytest.fixture
+def half(sweep: Sweep, store: LocalStore) -> Sweep:
+    """A sweep in the store, one trial of which is at its end."""
+    sweep.train(sweep.baseline)
+    sweep.train(sweep.trial(2))
+    sweep.train(sweep.trial(3), 4)
+    sweep.save(store)
+    return sweep
+
+
+@pytest.fixture
+def kept(store: LocalStore) -> Sweep:
+    """A finished grid whose states are in the store."""
+    grid = Sweep(lengths=(1, 2)).finish()
+    for trial in grid.trials:
+        for state_id in trial.lineage.state_ids:
+            put_state(store, state_id)
+    return grid
+
+
+def statuses(server: Server, sweep: Sweep) -> list[str]:
+    runs = [server.parent(), *(server.run(sweep.trial(start).trial_id) for start in (2, 3))]
+    return [server.status(run) for run in runs]
+
+
+def test_what_a_driver_trains_stays_running(server: Server, half: Sweep) -> None:
+    with driver_lock(server.store.root, "small"):
+        launch.sync_sweep("small", server.store.root, server.uri)
+        assert statuses(server, half) == ["RUNNING", "FINISHED", "RUNNING"]
+        launch.sync_sweep("small", server.store.root, server.uri)
+        assert statuses(server, half) == ["RUNNING", "FINISHED", "RUNNING"]
+    launch.sync_sweep("small", server.store.root, server.uri)
+    assert statuses(server, half) == ["KILLED", "FINISHED", "KILLED"]
+    with driver_lock(server.store.root, "small"):
+        launch.sync_sweep("small", server.store.root, server.uri)
+        assert statuses(server, half) == ["RUNNING", "FINISHED", "RUNNING"]
+
+
+def test_what_another_sync_marked_meanwhile_is_running_again(server: Server, half: Sweep) -> None:
+    tracker = mlflow_tracker.MlflowTracker(server.uri, "small", server.store, open_status="RUNNING")
+    tracker.start(half.view())
+    server.sync(half.view())
+    assert statuses(server, half) == ["KILLED", "FINISHED", "KILLED"]
+    tracker.finish(half.view())
+    assert statuses(server, half) == ["RUNNING", "FINISHED", "RUNNING"]
+
+
+def test_a_driver_of_another_sweep_keeps_nothing_running(server: Server, half: Sweep) -> None:
+    with driver_lock(server.store.root, "other"):
+        launch.sync_sweep("small", server.store.root, server.uri)
+    assert statuses(server, half) == ["KILLED", "FINISHED", "KILLED"]
+
+
+def test_a_driver_is_known_by_its_lock(store: LocalStore) -> None:
+    assert not is_driven(store.root, "small")
+    with driver_lock(store.root, "small"):
+        assert is_driven(store.root, "small")
+        assert not is_driven(store.root, "other")
+    assert not is_driven(store.root, "small")
+    (store.root / HOLDER).write_text(json.dumps({"host": "h", "process": 1, "sweep": "small"}))  # it was killed
+    assert not is_driven(store.root, "small")
+    with driver_lock(store.root, "small"):
+        pass  # asking left no lock behind
+
+
+def test_a_driver_that_ends_meanwhile_is_caught_up_with(
+    server: Server, half: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync, driver = mlflow_tracker.sync, driver_lock(server.store.root, "small")
+    driver.__enter__()
+
+    def slow(*args: object, is_running: bool, **options: object) -> None:
+        if is_running:
+            half.finish().save(server.store)
+            driver.__exit__(None, None, None)
+        sync(*args, is_running=is_running, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(mlflow_tracker, "sync", slow)
+    launch.sync_sweep("small", server.store.root, server.uri)
+    assert statuses(server, half) == ["FINISHED", "FINISHED", "FINISHED"]
+
+
+def test_a_driver_puts_right_what_a_late_sync_wrote(server: Server, half: Sweep) -> None:
+    before, tracker = half.view(), server.tracker()
+    tracker.start(before)
+    half.finish()
+    tracker.push(half.view(), [trial.trial_id for trial in half.trials])
+    server.sync(before, is_running=True)  # it read the store before the trial ended
+    assert statuses(server, half) == ["RUNNING", "FINISHED", "RUNNING"]
+    tracker.finish(half.view())
+    assert statuses(server, half) == ["FINISHED", "FINISHED", "FINISHED"]
+
+
+def test_two_syncs_at_once_make_nothing_twice(server: Server, kept: Sweep) -> None:
+    assert not in_threads([lambda: server.sync(kept.view())] * 3)
+    assert server.counts()["runs"] == 6
+    before = server.content()
+    server.sync(kept.view())
+    assert server.content() == before
+
+
+def test_two_syncs_in_turns_store_no_file_twice(server: Server, kept: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored, store_file = list[str](), Experiment.store_file
+
+    def counted(self: Experiment, run: Run, name: str, data: bytes) -> bool:
+        stored.append(f"{run.run_id}/{name}")
+        return store_file(self, run, name, data)
+
+    monkeypatch.setattr(Experiment, "store_file", counted)
+    first, second = server.tracker(), server.tracker()
+    first.start(kept.view())
+    second.start(kept.view())
+    first.finish(kept.view())
+    second.finish(kept.view())
+    assert len(stored) == len(set(stored)) == 3 + 2 * 5  # spec and two maps; per trial a configuration and an adapter
+
+
+def in_threads(works: list[Callable[[], None]]) -> list[BaseException]:
+    errors: list[BaseException] = []
+
+    def guarded(work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return errors
