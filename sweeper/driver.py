@@ -108,7 +108,7 @@ class _Driver:
     def __init__(self, run: Run, ledger: Ledger) -> None:
         self._run, self._ledger = run, ledger
         sweep = run.sweep
-        self._records = measured_records(sweep, ledger, run.store, write=True)
+        self._records = measured_records(sweep, ledger, run.store, run.progress.note)
         self._failures = read_failures(run.store, sweep.items_by_state)
         items = [item.describe() for item in sweep.all_items()]
         self._revision = save_revision(run.store, sweep.spec, run.source, sweep.trials, items)

@@ -14,12 +14,13 @@ from types import FrameType
 from sweeper.driver import LEDGER, Outcome, Progress, Run, is_driven, run_sweep, val_loss_of
 from sweeper.execution.base import Backend
 from sweeper.execution.devices import find_device, gpus_per_trial
-from sweeper.execution.prepare import ResolvedSweep, measured_records, read_failures, resolve_sweep
+from sweeper.execution.prepare import ResolvedSweep, measurable_records, read_failures, resolve_sweep
 from sweeper.plan.estimate import PlanSummary, summarize_plan
 from sweeper.plan.stock import Known, StockTaker
 from sweeper.progress import progress_for
 from sweeper.records import Record
 from sweeper.reporting.load import open_view
+from sweeper.sizes import disk_of
 from sweeper.spec.load import load_spec
 from sweeper.spec.schema import SweepSpec
 from sweeper.store.ledger import DamagedLedger, Ledger
@@ -118,7 +119,7 @@ def make_plan(spec_path: Path, store_path: Path, *, stand_in: bool) -> PlanSumma
         return _summary(sweep, {}, {}, Known(val_loss={}, failed=frozenset(), has_state=lambda state: False))
     store = LocalStore(store_path.absolute())
     with readable_ledger(store) as ledger:
-        records, recorded = measured_records(sweep, ledger, store, write=False), ledger.val_losses()
+        records, recorded = measurable_records(sweep, ledger, store), ledger.val_losses()
     known = Known(
         val_loss={state: val_loss_of(rows) for state, rows in records.items()},
         failed=read_failures(store, sweep.items_by_state).keys(),
@@ -133,7 +134,8 @@ def _summary(
 ) -> PlanSummary:
     stock = StockTaker(sweep.trials, sweep.tree, known).stock
     seconds = [row.seconds for rows in records.values() for row in rows if row.seconds is not None]
-    return summarize_plan(sweep.trials, sweep.tree, stock, recorded, seconds, sweep.spec.name)
+    disk = disk_of(sweep.trials, sweep.tree, sweep.spec.evaluation)
+    return summarize_plan(sweep.trials, sweep.tree, stock, recorded, seconds, sweep.spec.name, disk)
 
 
 @contextmanager

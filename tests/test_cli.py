@@ -112,13 +112,15 @@ def test_a_plan_before_and_after_a_run(finished: Shell, shell: Shell) -> None:
 
 def test_a_plan_with_a_new_reading_of_old_epochs(finished: Shell) -> None:
     def epochs() -> list[int]:
-        return [finished.plan()[key] for key in ("epochs_in_ledger", "epochs_to_run", "epochs_to_rebuild")]
+        plan = finished.plan()
+        names = ("epochs_in_ledger", "epochs_to_run", "epochs_to_rebuild", "epochs_to_measure")
+        return [plan[name] for name in names]
 
     try:
         finished.spec.write_text(SPEC.replace("bootstraps: 10", "bootstraps: 10, metric: cosine, rsa: [targets]"))
-        assert epochs() == [17, 0, 0]
+        assert epochs() == [17, 0, 0, 0]
         finished.spec.write_text(SPEC.replace("bootstraps: 10", "bootstraps: 10, layers: [output, embedding]"))
-        assert epochs() == [17, 0, 17]
+        assert epochs() == [17, 0, 4, 13], "13 states are kept, and evaluated only"
     finally:
         finished.spec.write_text(SPEC)
 

@@ -1,6 +1,6 @@
 """From a spec to everything a run needs to know: trials with ids, items, and what the store already holds."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -132,38 +132,49 @@ def read_failures(store: ObjectStore, states: Iterable[str]) -> dict[str, Failur
 
 
 def measured_records(
-    sweep: ResolvedSweep, ledger: Ledger, store: ObjectStore, *, write: bool
+    sweep: ResolvedSweep, ledger: Ledger, store: ObjectStore, on_note: Callable[[str], None]
 ) -> dict[str, tuple[Record, ...]]:
     """Returns the records of every state on which all items are measured.
 
-    An item added since is computed from the stored outputs; a state whose outputs lack is left out, and is
-    thereby trained again.
-
-    Args:
-        sweep: what is wanted.
-        ledger: what is indexed.
-        store: where outputs are.
-        write: keep what was computed.
+    An item added since is computed from the stored outputs, and kept; a state whose outputs lack is left out, and
+    is thereby trained again.
     """
-    grouped: dict[str, list[Record]] = {}
-    for record in ledger.records(sweep.items_by_state):
-        grouped.setdefault(record.state_id, []).append(record)
     complete: dict[str, tuple[Record, ...]] = {}
     added: list[tuple[str, tuple[Record, ...]]] = []
-    for state, records in grouped.items():
-        known = {record.item for record in records}
-        if TRAINING_ITEM not in known:  # lost, and to be trained again; items added later may have outlived it
-            continue
-        missing = [item for item in sweep.items_by_state[state] if item.item_id not in known]
+    found = tuple(_recorded(sweep, ledger))
+    if wanted := sum(bool(missing) for _, _, missing in found):
+        on_note(f"{wanted} epochs of the store are measured against what the spec asks for since")
+    for state, records, missing in found:
         computed = _from_outputs(store, state, records[0].epoch, missing, records[0].measured_at)
         if len(computed) == len(missing):
             complete[state] = (*records, *computed)
-            if computed and write:
+            if computed:
                 write_records(store, computed)
                 added.append((state, computed))
     if added:
         ledger.catch_up(store)
     return complete
+
+
+def measurable_records(sweep: ResolvedSweep, ledger: Ledger, store: ObjectStore) -> dict[str, tuple[Record, ...]]:
+    """Returns the stored records of every state of which all items are measured, or can be from stored outputs."""
+    return {
+        state: records
+        for state, records, missing in _recorded(sweep, ledger)
+        if all(store.has("outputs", key) for key in {item.outputs.store_key(state) for item in missing})
+    }
+
+
+def _recorded(sweep: ResolvedSweep, ledger: Ledger) -> Iterator[tuple[str, tuple[Record, ...], list[Item]]]:
+    """Yields each state that training measured, with its records and the items that are not among them."""
+    grouped: dict[str, list[Record]] = {}
+    for record in ledger.records(sweep.items_by_state):
+        grouped.setdefault(record.state_id, []).append(record)
+    for state, records in grouped.items():
+        known = {record.item for record in records}
+        if TRAINING_ITEM in known:  # else it is lost, and to be trained again; items added later may have outlived it
+            missing = [item for item in sweep.items_by_state[state] if item.item_id not in known]
+            yield state, tuple(records), missing
 
 
 def _from_outputs(

@@ -12,6 +12,28 @@ from sweeper.plan.trials import Trial
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Disk:
+    """Bytes that a sweep takes at most, all told: what the store holds already is part of it.
+
+    Attributes:
+        features: the frozen prefix of every image, once per network.
+        states: adapters and optimiser, as far as they are kept.
+        records: measured values and held-out outputs of every epoch, with their index.
+        mlflow: the MLflow view, in SQLite.
+    """
+
+    features: int
+    states: int
+    records: int
+    mlflow: int
+
+    @property
+    def total(self) -> int:
+        """The sum."""
+        return self.features + self.states + self.records + self.mlflow
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PlanSummary:
     """A plan in numbers.
 
@@ -29,6 +51,7 @@ class PlanSummary:
         is_upper_bound: whether early stopping can make it less.
         seconds_per_epoch: quartiles measured in this store, None before the first run.
         seconds_to_run: the same for all epochs to run and to rebuild, one after another.
+        disk: what the sweep takes when every trial goes to its limit.
     """
 
     name: str
@@ -44,10 +67,12 @@ class PlanSummary:
     is_upper_bound: bool
     seconds_per_epoch: tuple[float, float, float] | None
     seconds_to_run: tuple[float, float, float] | None
+    disk: Disk
 
     def to_json(self) -> dict[str, Any]:
         """Returns the plan as JSON values."""
-        return {"schema_version": 1, **asdict(self)}
+        disk = {**asdict(self.disk), "total": self.disk.total}
+        return {"schema_version": 1, **asdict(self), "disk": disk}
 
     def to_text(self) -> str:
         """Returns the plan for people."""
@@ -61,9 +86,10 @@ class PlanSummary:
             f"  to run                   {most}{self.epochs_to_run:>8,}",
             f"  to rebuild (extra)       {most}{self.epochs_to_rebuild:>8,}",
             f"time, one worker           {self._time()}",
+            f"disk, at most              {self._disk()}",
         ]
         if self.epochs_to_measure:
-            lines.insert(-1, f"  to evaluate only         {most}{self.epochs_to_measure:>8,}")
+            lines.insert(-2, f"  to evaluate only         {most}{self.epochs_to_measure:>8,}")
         return "\n".join(lines)
 
     def _time(self) -> str:
@@ -71,6 +97,14 @@ class PlanSummary:
             return "unknown: no epoch of this sweep has been measured in this store yet"
         low, middle, high = (_duration(seconds) for seconds in self.seconds_to_run)
         return f"{middle} ({low} to {high}; from measured epochs of {self.seconds_per_epoch[1]:.3g} s)"
+
+    def _disk(self) -> str:
+        parts = ", ".join(f"{name} {_size(count)}" for name, count in asdict(self.disk).items())
+        return f"{_size(self.disk.total)} ({parts})"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
 
 
 def summarize_plan(
@@ -80,6 +114,7 @@ def summarize_plan(
     val_loss: Mapping[str, float],
     seconds: Iterable[float],
     name: str,
+    disk: Disk,
 ) -> PlanSummary:
     """Returns a plan in numbers.
 
@@ -92,6 +127,7 @@ def summarize_plan(
         val_loss: by state, of everything that has records.
         seconds: measured duration of epochs.
         name: the sweep's.
+        disk: what it takes.
     """
     pending = set(stock.pending)
     ends = {trial.trial_id: _end(trial, val_loss, pending.isdisjoint(tree.paths[trial.trial_id])) for trial in trials}
@@ -114,6 +150,7 @@ def summarize_plan(
         is_upper_bound=stock.missing > 0 and any(trial.stop.is_open for trial in trials),
         seconds_per_epoch=per_epoch,
         seconds_to_run=None if per_epoch is None else _times(per_epoch, total),
+        disk=disk,
     )
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
-from sweeper_models.adapter import AdapterConfig
+from sweeper_models.adapter import AdapterConfig, count_adapter_parameters
 from sweeper_models.backbones import build_clip
 from sweeper_models.clip_hba import ClipHba, adapted_names
 from sweeper_models.configs import read_config
@@ -52,7 +52,15 @@ def test_published_configuration_has_183040_trainable_parameters():
     config, adapter = read_config("ViT-L-14"), AdapterConfig()
     clip = build_clip(config, activation="quick_gelu", device="meta").requires_grad_(False)
     inject_adapters(clip, adapted_names(config, adapter), adapter)
-    assert count_trainable(clip) == 183_040
+    assert count_trainable(clip) == count_adapter_parameters(config, adapter) == 183_040
+
+
+@pytest.mark.parametrize("targets", [("attn.out_proj",), ("mlp.c_fc", "mlp.c_proj"), ("attn.out_proj", "mlp.c_proj")])
+def test_the_planner_counts_what_is_trained(targets):
+    config, adapter = read_config("ViT-B-32"), AdapterConfig(rank=3, vision_layers=3, text_layers=2, targets=targets)
+    clip = build_clip(config, activation="gelu", device="meta").requires_grad_(False)
+    inject_adapters(clip, adapted_names(config, adapter), adapter)
+    assert count_trainable(clip) == count_adapter_parameters(config, adapter)
 
 
 @pytest.mark.parametrize("dora", ["published", "peft"])

@@ -2,14 +2,25 @@
 
 import pytest
 
-from sweeper.plan.estimate import summarize_plan
+from sweeper.plan.estimate import Disk, summarize_plan
 
 VP = {"stopping": {"rule": "vp", "patience": 2}}
 FLAT = {0: 9.0, 1: 5.0, 2: 6.0, 3: 6.0}  # under vp, patience 2, a baseline ends at epoch 3
 
 
+DISK = Disk(features=1, states=2, records=3, mlflow=4)
+
+
 def summary(shop, seconds=()):
-    return summarize_plan(shop.trials, shop.tree, shop.stock, shop.val_loss, seconds, "sweep")
+    return summarize_plan(
+        shop.trials,
+        shop.tree,
+        shop.stock,
+        shop.val_loss,
+        seconds,
+        "sweep",
+        Disk(features=1, states=2, records=3, mlflow=4),
+    )
 
 
 def measure_all(shop, *, keep=True) -> None:
