@@ -22,13 +22,15 @@ class Caption:
         sweep: name of the sweep, with the stand-in mark.
         reference: the RDM that RSA is taken against.
         comparator: the comparator that the spec shows first.
-        tolerance: relative tolerance of the recovery.
+        tolerance: relative tolerance of the loss's recovery.
+        rsa_tolerance: absolute tolerance of the RSA's.
     """
 
     sweep: str
     reference: str
     comparator: str
     tolerance: float
+    rsa_tolerance: float
 
 
 def caption(view: SweepView) -> Caption:
@@ -39,6 +41,7 @@ def caption(view: SweepView) -> Caption:
         reference=view.references.get(RSA, "no reference"),
         comparator=spec.recovery.comparator,
         tolerance=spec.recovery.tolerance,
+        rsa_tolerance=spec.recovery.rsa_tolerance,
     )
 
 

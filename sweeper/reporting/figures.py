@@ -46,6 +46,8 @@ def figures(view: SweepView) -> "Iterator[tuple[str, Figure]]":
     """Yields name and figure, one after the other, so that only one is in memory."""
     if (recovery := recovery_info(view)) is not None:
         yield "recovery", draw_recovery(recovery)
+    if (recovery_rsa := recovery_info(view, "rsa")) is not None:
+        yield "recovery_rsa", draw_recovery(recovery_rsa, "rsa")
     if (tolerance := tolerance_info(view)) is not None:
         yield "recovery_by_tolerance", draw_tolerance(tolerance)
     if (delta := delta_info(view)) is not None:

@@ -1,7 +1,7 @@
 """Heat maps over windows (rows: start, columns: length): recovery by all comparators, extremes against the baseline."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from sweeper.metrics.recovery import COMPARATORS
 from sweeper.reporting.caption import Caption, caption, new_figure, titled
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Matrix = tuple[tuple[float | None, ...], ...]
 Texts = tuple[tuple[str | None, ...], ...]
+Measure = Literal["loss", "rsa"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,13 +53,13 @@ class MapsInfo:
     rows: tuple[MapRow, ...]
 
 
-def recovery_info(view: SweepView) -> MapsInfo | None:
-    """Returns the recovery of the loss by all comparators, start x length; None without such a grid."""
+def recovery_info(view: SweepView, measure: Measure = "loss") -> MapsInfo | None:
+    """Returns the recovery of loss or RSA by all comparators, start x length; None without such a grid."""
     shown = view.revision.spec.recovery.comparator
 
     def row(grid: Grid) -> tuple[Map, ...]:
         return tuple(
-            _map(grid, f"{name} (shown first)" if name == shown else name, f"recovery_loss_epochs_{name}", name)
+            _recovery_map(grid, f"{name} (shown first)" if name == shown else name, measure, name)
             for name in COMPARATORS
         )
 
@@ -72,20 +73,24 @@ def deviation_info(view: SweepView) -> MapsInfo | None:
         "max_rsa_deviation_same_epochs": "max RSA, minus the baseline's\nmax from the start on",
         "min_val_loss_deviation": "min validation loss,\nminus the baseline's",
     }
-    return _maps(view, lambda grid: tuple(_map(grid, title, column, None) for column, title in columns.items()))
+    return _maps(view, lambda grid: tuple(_map(grid, title, column) for column, title in columns.items()))
 
 
-def draw_recovery(info: MapsInfo) -> "Figure":
-    """Draws the recovery maps with one colour scale for all comparators."""
+def draw_recovery(info: MapsInfo, measure: Measure = "loss") -> "Figure":
+    """Draws the recovery maps of loss or RSA with one colour scale for all comparators."""
     from matplotlib.colors import Normalize
 
     scale = Normalize(0, max(_values(info, slice(None)), default=1))
     figure = _draw(info, [Look(scale, "viridis", None), Look(scale, "viridis", None), Look(scale, "viridis", "epochs")])
-    title = "Recovery of the validation loss, in epochs after the window, by three comparators"
-    note = (
-        f"back: within {100 * info.caption.tolerance:g} % of the comparator's baseline; "
-        "NR: not within so many epochs seen after the window"
-    )
+    what, within = {
+        "loss": ("validation loss", f"{100 * info.caption.tolerance:g} % of the comparator's baseline"),
+        "rsa": (
+            f"RSA against {info.caption.reference}",
+            f"{info.caption.rsa_tolerance:g} of the comparator's baseline",
+        ),
+    }[measure]
+    title = f"Recovery of the {what}, in epochs after the window, by three comparators"
+    note = f"back: within {within}; NR: not within so many epochs seen after the window"
     return titled(figure, info.caption, title, note)
 
 
@@ -112,21 +117,29 @@ def _maps(view: SweepView, maps_of: Any) -> MapsInfo | None:
     return MapsInfo(caption=caption(view), rows=rows) if rows else None
 
 
-def _map(grid: Grid, title: str, column: str, comparator: str | None) -> Map:
-    def text(cell: Cell) -> str | None:
-        if comparator is not None:
-            return recovery_text({**cell.numbers, "status": cell.status}, comparator).replace(" (>", "\n>").strip("()")
-        value = cell.numbers[column]
-        return "" if value is None else f"{value:+z.3f}"
+def _recovery_map(grid: Grid, title: str, measure: Measure, comparator: str) -> Map:
+    column = f"recovery_{measure}_epochs_{comparator}"
 
-    def censored(cell: Cell) -> bool:
-        return comparator is not None and cell.numbers[column] is None
+    def text(cell: Cell) -> str:
+        row = {**cell.numbers, "status": cell.status}
+        return recovery_text(row, comparator, measure).replace(" (>", "\n>").strip("()")
 
+    censored = grid.by_start(lambda cell: cell.numbers[column] is None)
     return Map(
         title=title,
         values=grid.by_start(lambda cell: cell.numbers[column]),
         texts=grid.by_start(text),
-        censored=tuple(tuple(bool(value) for value in row) for row in grid.by_start(censored)),
+        censored=tuple(tuple(bool(value) for value in row) for row in censored),
+    )
+
+
+def _map(grid: Grid, title: str, column: str) -> Map:
+    values = grid.by_start(lambda cell: cell.numbers[column])
+    return Map(
+        title=title,
+        values=values,
+        texts=tuple(tuple("" if value is None else f"{value:+z.3f}" for value in row) for row in values),
+        censored=tuple(tuple(False for _ in row) for row in values),
     )
 
 

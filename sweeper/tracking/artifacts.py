@@ -70,14 +70,15 @@ def best_state(store: ObjectStore, trial: Trial, epoch: int | None, tags: Mappin
 
 def heat_maps(view: SweepView) -> Bundle | None:
     """Returns the maps of start x length, drawn only if what they show has changed; None without such a grid."""
-    recovery, deviation = recovery_info(view), deviation_info(view)
-    if recovery is None or deviation is None:
+    recovery, recovery_rsa, deviation = recovery_info(view), recovery_info(view, "rsa"), deviation_info(view)
+    if recovery is None or recovery_rsa is None or deviation is None:
         return None
     return Bundle(
         tag=labels.HEAT_MAPS,
-        digest=content_id("heat maps", [asdict(recovery), asdict(deviation)])[:16],
+        digest=content_id("heat maps", [asdict(info) for info in (recovery, recovery_rsa, deviation)])[:16],
         files=lambda: {
             "heat_maps/recovery.png": png(draw_recovery(recovery)),
+            "heat_maps/recovery_rsa.png": png(draw_recovery(recovery_rsa, "rsa")),
             "heat_maps/deviation.png": png(draw_deviation(deviation)),
         },
     )

@@ -75,7 +75,7 @@ def test_kinds_are_drawn_beside_each_other(tmp_path):
 
 def test_files_are_made_and_are_the_same_again(view, tmp_path):
     first = save_figures(view, tmp_path / "figures")
-    names = ["recovery", "recovery_by_tolerance", "delta_by_start", "deviation", "s_curve", "curves_1"]
+    names = ["recovery", "recovery_rsa", "recovery_by_tolerance", "delta_by_start", "deviation", "s_curve", "curves_1"]
     assert [path.stem for path in first] == names
     assert all(path.read_bytes()[:4] == b"\x89PNG" for path in first)
     again = io.BytesIO()

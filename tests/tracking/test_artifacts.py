@@ -108,7 +108,7 @@ def test_a_stored_adapter_is_not_even_read_again(server: Server, kept: Sweep) ->
 def test_heat_maps_are_images_of_the_sweep(server: Server, grid: Sweep) -> None:
     server.sync(grid.finish().view())
     files = server.files(server.parent())
-    assert set(files) == {"spec.yaml", "heat_maps/recovery.png", "heat_maps/deviation.png"}
+    assert set(files) == {"spec.yaml", "heat_maps/recovery.png", "heat_maps/recovery_rsa.png", "heat_maps/deviation.png"}
     assert all(data.startswith(PNG) for name, data in files.items() if name.startswith("heat_maps"))
 
 
@@ -122,13 +122,13 @@ def test_heat_maps_are_drawn_again_only_when_they_show_more(
 ) -> None:
     drawn: list[object] = []
     draw = artifacts.draw_recovery
-    monkeypatch.setattr(artifacts, "draw_recovery", lambda info: drawn.append(info) or draw(info))
+    monkeypatch.setattr(artifacts, "draw_recovery", lambda *args: drawn.append(args) or draw(*args))
     grid.train(grid.baseline)
     grid.train(grid.trials[0])
     server.sync(grid.view())
     first = server.files(server.parent())["heat_maps/recovery.png"]
     server.sync(grid.view())
-    assert len(drawn) == 1
+    assert len(drawn) == 2, "loss and RSA"
     server.sync(grid.finish().view())
-    assert len(drawn) == 2
+    assert len(drawn) == 4
     assert server.files(server.parent())["heat_maps/recovery.png"] != first
