@@ -62,6 +62,12 @@ class StoreError(SweeperError):
     """The store cannot be used as it is."""
 
 
+class OutOfMemory(SweeperError):
+    """A trial does not fit into the memory of this machine or GPU."""
+
+    exit_code = 1
+
+
 class ClusterError(SweeperError):
     """The Ray cluster cannot be reached."""
 

@@ -2,9 +2,11 @@
 
 from contextlib import closing
 
+from sweeper.errors import OutOfMemory, Problem
 from sweeper.execution.base import Job
 from sweeper.execution.worker import Worker
 from sweeper.store.objects import LocalStore
+from sweeper.tasks.base import OUT_OF_MEMORY
 from sweeper.training.events import ParentMissing, SegmentFailed
 from sweeper.training.order import Order
 
@@ -23,6 +25,19 @@ class LocalBackend:
 
 
 def _train(worker: Worker, order: Order, job: Job) -> None:
+    try:
+        _train_in_memory(worker, order, job)
+    except OUT_OF_MEMORY as error:
+        problem = Problem(
+            where=f"epochs {order.first_epoch} to {order.last_epoch} of {job.name}",
+            rule="a trial fits into memory",
+            got=str(error).partition("\n")[0] or type(error).__name__,
+            remedy="Make room, or a smaller training.batch_size, and run the same command: finished epochs are kept",
+        )
+        raise OutOfMemory(problem) from error
+
+
+def _train_in_memory(worker: Worker, order: Order, job: Job) -> None:
     with closing(worker.train(order)) as events:
         for event in events:
             job.dispatcher.note(order.segment_id, event)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sweeper.driver import LEDGER, driver_lock
-from sweeper.errors import DataError, Problem, SpecError, StoreError
+from sweeper.errors import DataError, OutOfMemory, Problem, SpecError, StoreError
 from sweeper.execution.devices import Device, gpus_per_trial
 from sweeper.execution.local import LocalBackend
 from sweeper.execution.prepare import ResolvedSweep
@@ -90,12 +90,12 @@ def test_an_exception_in_the_task_is_a_failure_with_its_traceback(engine, grid_a
     assert list(LocalStore(tmp_path / "store").keys("failures")) == [failure.state_id]
 
 
-def test_out_of_memory_reaches_the_backend(engine, tmp_path, monkeypatch):
+def test_out_of_memory_is_said_and_kept_as_no_result(engine, tmp_path, monkeypatch):
     def full(self, state, regime, epoch):
         raise torch.OutOfMemoryError("no room")
 
     monkeypatch.setattr(BehaviorTask, "train_epoch", full)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(OutOfMemory, match="fits into memory. Got no room"):
         engine.run(tmp_path / "store")
     monkeypatch.undo()
     assert engine.run(tmp_path / "store").status == "done"
