@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from sweeper.completion import SHELLS, complete_spec, complete_sweep, script
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -48,11 +50,12 @@ def _as_json(verb: F) -> F:
 
 
 def _spec_argument(verb: F) -> F:
-    return click.argument("spec", type=click.Path(dir_okay=False, path_type=Path))(verb)
+    spec_path = click.Path(dir_okay=False, path_type=Path)
+    return click.argument("spec", type=spec_path, shell_complete=complete_spec)(verb)
 
 
 def _sweep_argument(verb: F) -> F:
-    return click.argument("sweep", metavar="SWEEP")(verb)
+    return click.argument("sweep", metavar="SWEEP", shell_complete=complete_sweep)(verb)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -206,14 +209,15 @@ def results(
 
 @main.command()
 @_store
-@click.argument("sweep", required=False)
+@_stand_in
+@click.argument("sweep", required=False, shell_complete=complete_sweep)
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 @click.option("--tracking-uri", help="MLflow tracking URI; default: the SQLite file in the store.")
-def ui(store: Path, sweep: str | None, port: int, tracking_uri: str | None) -> None:
-    """Serve the MLflow page on 127.0.0.1; name a SWEEP to be told where its comparison is."""
+def ui(store: Path, stand_in: bool, sweep: str | None, port: int, tracking_uri: str | None) -> None:
+    """Serve the MLflow page on 127.0.0.1; with a SWEEP, say where its trials are compared."""
     from sweeper.tracking.ui import serve
 
-    sys.exit(serve(store, sweep, port=port, tracking_uri=tracking_uri))
+    sys.exit(serve(store, None if sweep is None else _name(sweep, stand_in), port=port, tracking_uri=tracking_uri))
 
 
 @main.command()
@@ -226,6 +230,43 @@ def sync(sweep: str, store: Path, stand_in: bool, tracking_uri: str | None) -> N
     from sweeper.launch import sync_sweep
 
     click.echo(f"{sweep} is up to date at {sync_sweep(_name(sweep, stand_in), store, tracking_uri)}")
+
+
+@main.command()
+@_sweep_argument
+@_store
+@_stand_in
+@click.option("--trial", required=True, metavar="ID", help="Trial: the beginning of its trial_id in `results`.")
+@click.option("--epoch", type=click.IntRange(min=0), help="Epoch; 0 is the untrained model.")
+@click.option(
+    "--state",
+    type=click.Choice(["best", "last", "final"]),
+    help="Instead of --epoch: best, the lowest validation loss (default); last, the newest; final, the trial's end.",
+)
+@click.option("--what", type=click.Choice(["adapter", "merged", "embeddings"]), default="adapter", show_default=True)
+@click.option("--format", "format_", type=click.Choice(["npz", "parquet"]), help="Of embeddings; default: npz.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder to write to.")
+@click.option("--force", is_flag=True, help="Replace files that are there.")
+@_as_json
+def export(sweep: str, store: Path, stand_in: bool, as_json: bool, **wanted: Any) -> None:
+    """Write a trial's adapter for plain peft, its merged weights for open_clip, or its held-out outputs."""
+    from sweeper.export.folder import Wanted, export_state
+
+    row = export_state(_name(sweep, stand_in), Wanted(store=store, **wanted))
+    if as_json:
+        click.echo(json.dumps({"schema_version": 1, "rows": [row]}, allow_nan=False))
+        return
+    click.echo(f"{row['what']} of trial {row['trial_id'][:12]} ({row['trial']}), epoch {row['epoch']}")
+    if "largest_difference" in row:
+        click.echo(f"read back by load.py, its outputs differ by {row['largest_difference']:.1e} of the largest")
+    click.echo("\n".join(f"wrote {Path(row['out']) / name}" for name in row["files"]))
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str) -> None:
+    """Print the lines that teach a shell to complete: eval "$(sweeper completion bash)"."""
+    click.echo(script(shell))
 
 
 @main.command()
@@ -242,6 +283,7 @@ def schema() -> None:
     "spec",
     type=click.Path(dir_okay=False, path_type=Path),
     required=True,
+    shell_complete=complete_spec,
     metavar="SPEC",
     help="Spec whose network and data are examined.",
 )

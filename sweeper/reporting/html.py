@@ -15,15 +15,23 @@ from sweeper.reporting.view import SweepView
 from sweeper.store.objects import ObjectStore
 
 _STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 78rem; padding: 0 1rem; color: #222 }
-pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: 13px }
+:root { color-scheme: light dark; --text: #222; --page: #fff; --soft: #f6f6f6; --line: #e4e4e4;
+  --failed: #b00020; --open: #8a6100; --mark: #fff3cd }
+@media (prefers-color-scheme: dark) { :root { --text: #ddd; --page: #18191b; --soft: #232528; --line: #3a3d41;
+  --failed: #ff8a95; --open: #e0b050; --mark: #4a3d10 } }
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 78rem; padding: 0 1rem;
+  color: var(--text); background: var(--page) }
+h1 { overflow-wrap: anywhere } @media (max-width: 40rem) { h1 { font-size: 1.5rem } body { margin: 1rem auto } }
+pre { background: var(--soft); padding: .8rem; overflow-x: auto; font-size: 13px } pre.words { white-space: pre-wrap }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums }
-div.wide { overflow-x: auto; max-height: 44rem }
-th { position: sticky; top: 0; background: #fff; text-align: right; vertical-align: bottom }
-th, td { padding: .15rem .6rem; white-space: pre-line } td { text-align: right; border-bottom: 1px solid #eee }
-.baseline { font-weight: 600 } .failed { color: #b00020 } .open { color: #8a6100 }
-.mark { background: #fff3cd; padding: .5rem .8rem; border-left: 4px solid #e0a800 } img { max-width: 100% }
+div.wide { overflow: auto; max-height: 44rem }
+th { position: sticky; top: 0; background: var(--page); text-align: right; vertical-align: bottom }
+th, td { padding: .15rem .6rem; white-space: pre } td { text-align: right; border-bottom: 1px solid var(--line) }
+.baseline { font-weight: 600 } .failed { color: var(--failed) } .open { color: var(--open) }
+.mark { background: var(--mark); padding: .5rem .8rem; border-left: 4px solid #e0a800 }
+figure { margin: 1rem 0; overflow-x: auto } img { max-width: 100%; min-width: min(46rem, 100vw * 2); background: #fff }
 """
+_REPLACED = "As written; <code>--stand-in</code> replaced data, backbone and learning rate."
 _CAVEATS = (
     "Selection: trials are compared at the epoch of their best validation loss. The maximum RSA over epochs is chosen "
     "on the test stimuli and lies above it (by 0.022 on average in the published runs); it keeps its own name.",
@@ -55,7 +63,7 @@ def html_report(view: SweepView, store: ObjectStore | None = None) -> str:
     parts = [
         f"<h1>{escape(spec.name)}</h1>",
         f'<p class="mark">{STAND_IN}</p>' if spec.stand_in else "",
-        f"<pre>{escape(header(view).strip())}</pre>",
+        f'<pre class="words">{escape(_about(view))}</pre>',
         "<h2>Trials</h2>",
         _trial_table(view),
         _failures(view),
@@ -64,14 +72,22 @@ def html_report(view: SweepView, store: ObjectStore | None = None) -> str:
         *(_figure(name, figure) for name, figure in figures(view)),
         "<h2>How to read this</h2><ul>",
         *(f"<li>{escape(caveat)}</li>" for caveat in _CAVEATS),
-        f"</ul><h2>Spec, revision {view.revision.number}</h2><pre>{escape(view.revision.source)}</pre>",
+        f"</ul><h2>Spec, revision {view.revision.number}</h2>",
+        f"<p>{_REPLACED}</p>" if spec.stand_in else "",
+        f"<pre>{escape(view.revision.source)}</pre>",
     ]
     body = "\n".join(part for part in parts if part)
     title = escape(f"{spec.name} (stand-in)" if spec.stand_in else spec.name)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title><style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
     )
+
+
+def _about(view: SweepView) -> str:
+    lines = header(view).strip().splitlines()
+    return "\n".join(line for line in lines if line != STAND_IN)  # the page says so above
 
 
 def _trial_table(view: SweepView) -> str:
@@ -143,4 +159,4 @@ def _figure(name: str, figure: Any) -> str:
     metadata: Mapping[str, Any] = {"Software": None}
     figure.savefig(buffer, dpi=DPI, format="png", metadata=metadata)
     data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<p><img alt="{escape(name)}" src="data:image/png;base64,{data}"></p>'
+    return f'<figure id="{escape(name)}"><img alt="{escape(name)}" src="data:image/png;base64,{data}"></figure>'

@@ -95,7 +95,7 @@ def test_out_of_memory_is_said_and_kept_as_no_result(engine, tmp_path, monkeypat
         raise torch.OutOfMemoryError("no room")
 
     monkeypatch.setattr(BehaviorTask, "train_epoch", full)
-    with pytest.raises(OutOfMemory, match="fits into memory. Got no room"):
+    with pytest.raises(OutOfMemory, match=r"fits into memory\. Got no room"):
         engine.run(tmp_path / "store")
     monkeypatch.undo()
     assert engine.run(tmp_path / "store").status == "done"

@@ -10,6 +10,8 @@ from sweeper.reporting.figures import DPI, figures, save_figures
 from sweeper.reporting.html import html_report, write_report
 from sweeper.reporting.load import open_view
 from sweeper.reporting.maps import deviation_info, draw_recovery, recovery_info
+from sweeper.reporting.text import STAND_IN
+from sweeper.store.sweeps import save_revision
 
 from .conftest import GRID, HandMade, bump
 
@@ -95,6 +97,16 @@ def test_nothing_measured_draws_nothing_that_breaks(tmp_path):
     assert "hand" in html_report(view)
 
 
+def test_the_report_of_a_stand_in_says_that_the_spec_was_replaced(tmp_path):
+    hand = HandMade(tmp_path / "store")
+    spec = hand.spec.model_copy(update={"stand_in": True, "name": "other"})
+    save_revision(hand.store, spec, "model: {backbone: ViT-L-14}", hand.trials, hand.items)
+    text = html_report(open_view(hand.store, "other"))
+    assert text.count(STAND_IN) == 1
+    assert "<code>--stand-in</code> replaced" in text
+    assert "<code>--stand-in</code>" not in html_report(open_view(HandMade(tmp_path / "real").store, "hand"))
+
+
 def test_the_report_holds_everything_in_one_file(hand, view, tmp_path, monkeypatch):
     monkeypatch.setattr(html, "figures", lambda view: islice(figures(view), 1))
     path = tmp_path / "deep" / "report.html"
@@ -103,5 +115,7 @@ def test_the_report_holds_everything_in_one_file(hand, view, tmp_path, monkeypat
     assert text == html_report(view, hand.store)
     for part in ("data:image/png;base64,", "NR (&gt; 4)", "Selection:", "Comparator:", "horizon_after_window"):
         assert part in text
+    assert '<meta name="viewport"' in text  # else a phone shows it at the width of a desk's screen
+    assert "prefers-color-scheme: dark" in text
     assert "<script" not in text
     assert 'src="http' not in text

@@ -108,7 +108,12 @@ def test_a_stored_adapter_is_not_even_read_again(server: Server, kept: Sweep) ->
 def test_heat_maps_are_images_of_the_sweep(server: Server, grid: Sweep) -> None:
     server.sync(grid.finish().view())
     files = server.files(server.parent())
-    assert set(files) == {"spec.yaml", "heat_maps/recovery.png", "heat_maps/recovery_rsa.png", "heat_maps/deviation.png"}
+    assert set(files) == {
+        "spec.yaml",
+        "heat_maps/recovery.png",
+        "heat_maps/recovery_rsa.png",
+        "heat_maps/deviation.png",
+    }
     assert all(data.startswith(PNG) for name, data in files.items() if name.startswith("heat_maps"))
 
 

@@ -130,7 +130,7 @@ def test_two_syncs_in_turns_store_no_file_twice(server: Server, kept: Sweep, mon
     second.start(kept.view())
     first.finish(kept.view())
     second.finish(kept.view())
-    assert len(stored) == len(set(stored)) == 3 + 2 * 5  # spec and two maps; per trial a configuration and an adapter
+    assert len(stored) == len(set(stored)) == 4 + 2 * 5  # spec and two maps; per trial a configuration and an adapter
 
 
 def in_threads(works: list[Callable[[], None]]) -> list[BaseException]:
