@@ -125,16 +125,21 @@ class _Driver:
         self._gpu_memory = {memory for records in self._records.values() for memory in _gpu_memory_of(records)}
 
     def drive(self) -> Outcome:
-        """Runs the backend until nothing is left; tracks what happens on the way."""
+        """Runs the backend until nothing is left; tracks what happens on the way.
+
+        Without anything to train the tracker is told, too: the sweep may be new to the server, or measured anew.
+        """
         run = self._run
-        if not self._dispatcher.is_done:
-            run.progress.start(epochs=self._dispatcher.pending_epochs, trials=len(self._revision.trials))
-            run.tracker.start(self.view())
-            try:
-                self._train()
-            finally:
-                run.progress.stop()
-                run.tracker.finish(self.view())
+        run.tracker.start(self.view())
+        try:
+            if not self._dispatcher.is_done:
+                run.progress.start(epochs=self._dispatcher.pending_epochs, trials=len(self._revision.trials))
+                try:
+                    self._train()
+                finally:
+                    run.progress.stop()
+        finally:
+            run.tracker.finish(self.view())
         return Outcome(view=self.view(), status=self._status(), epochs_trained=self._trained)
 
     def view(self) -> SweepView:

@@ -6,14 +6,14 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
 
 from sweeper.driver import LEDGER, Outcome, Progress, Run, is_driven, run_sweep, val_loss_of
 from sweeper.execution.base import Backend
-from sweeper.execution.devices import find_device, gpus_per_trial
+from sweeper.execution.devices import Device, find_device, gpus_per_trial
 from sweeper.execution.prepare import ResolvedSweep, measurable_records, read_failures, resolve_sweep
 from sweeper.plan.estimate import PlanSummary, summarize_plan
 from sweeper.plan.stock import Known, StockTaker
@@ -98,12 +98,18 @@ def launch(request: Request) -> Outcome:
                 store=store,
                 cache=(request.cache or store.root / "features").absolute(),
                 backend=lambda: _backend(request.backend),
-                gpu=partial(gpus_per_trial, spec.resources.gpu, device),
+                gpu=partial(gpus_per_trial, spec.resources.gpu, _device_of(sweep, device)),
                 tracker=_tracker(request.tracking_uri, spec, store, progress),
                 progress=progress,
                 stop=stop,
             )
         )
+
+
+def _device_of(sweep: ResolvedSweep, device: Device) -> Device:
+    """Returns what the trials run on: the CPU, where every spec field says so, on a machine with GPUs as well."""
+    on_gpu = any(trial.inputs.device == "cuda" for trial in sweep.trials)
+    return device if on_gpu else replace(device, kind="cpu")
 
 
 def make_plan(spec_path: Path, store_path: Path, *, stand_in: bool) -> PlanSummary:

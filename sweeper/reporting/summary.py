@@ -52,6 +52,7 @@ def summary_of(view: SweepView, trial: Trial) -> dict[str, Any]:
             numbers |= _delta(trial, loss, rsa, base_loss, base_rsa)
             if view.status(trial.baseline_id) == "complete":  # else its minimum may still move
                 numbers |= _deviation(trial, loss, rsa, base_loss, base_rsa)
+            if view.status(trial.baseline_id) == "complete" and view.status(trial.trial_id) != "failed":
                 numbers |= _recovery(view, trial, loss, rsa, base_loss, base_rsa)
     return numbers
 

@@ -35,20 +35,19 @@ class Overlap:
 
 def overlaps(configs: Iterable[TrialConfig], batches_per_epoch: int) -> list[Overlap]:
     """Returns the windows of one kind whose published noise overlaps, each pair of seeds once."""
-    owners: defaultdict[str, dict[int, tuple[int, int, int]]] = defaultdict(dict)
+    owners: defaultdict[str, dict[tuple[int, int, int], int]] = defaultdict(dict)
     for index, config in enumerate(configs):
         for window in config.perturbation:
             if getattr(window, "noise", None) == "published":
                 key = config.seeds.noise + 1000 * window.start
                 kind = str(getattr(window, "kind", ""))
-                owners[kind].setdefault(key, (index, config.seeds.noise, window.start))
+                owners[kind].setdefault((key, config.seeds.noise, window.start), index)
     found: dict[tuple[int, int], Overlap] = {}
     for keys in owners.values():
         for low, high in pairwise(sorted(keys)):
-            if high - low < batches_per_epoch:
-                (first, q_low, start_low), (second, q_high, start_high) = keys[low], keys[high]
-                pair = Overlap(first=first, second=second, seeds=(q_low, q_high), starts=(start_low, start_high))
-                found.setdefault((q_low, q_high), pair)
+            if high[0] - low[0] < batches_per_epoch:
+                pair = Overlap(first=keys[low], second=keys[high], seeds=(low[1], high[1]), starts=(low[2], high[2]))
+                found.setdefault((low[1], high[1]), pair)
     return list(found.values())
 
 
