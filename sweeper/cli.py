@@ -19,6 +19,8 @@ class _Group(click.Group):
     """Prints a user's mistake as it is, without a traceback, and exits with its code."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        from sweeper_models.errors import ModelError
+
         from sweeper.errors import SweeperError
 
         try:
@@ -27,6 +29,14 @@ class _Group(click.Group):
             for problem in error.problems:
                 click.echo(f"error: {problem}", err=True)
             ctx.exit(error.exit_code)
+        except ModelError as error:  # weights that do not fit the network
+            click.echo(f"error: {str(error)[:1000]}", err=True)
+            ctx.exit(EXIT_USAGE)
+        except OSError as error:  # a file that the user named, or the terminal, cannot be written or read
+            if isinstance(error, BrokenPipeError):
+                raise
+            click.echo(f"error: {error.filename or 'output'}: {error.strerror or error}.", err=True)
+            ctx.exit(EXIT_USAGE)
 
 
 def _stand_in(verb: F) -> F:

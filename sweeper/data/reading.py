@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+from sweeper_models.prompts import PROMPTS
 
 from sweeper.data.fields import GeneratorSource, ImageSource, ReferenceSource
 from sweeper.data.images import ImageSet
@@ -73,7 +74,7 @@ def draw_parts(source: GeneratorSource) -> Parts:
 
 
 def _drawn_stimuli(names: tuple[str, ...], images: NDArray[np.uint8], targets: NDArray[np.float32]) -> Stimuli:
-    dimensions = tuple(map(str, range(targets.shape[1])))
+    dimensions = PROMPTS[: targets.shape[1]]
     table = Table(names=names, values=np.asarray(targets, np.float32), row_ids=None, dimensions=dimensions)
     return Stimuli(images=ImageSet(names=names, sources=images), table=numbered(table))
 

@@ -141,7 +141,10 @@ def _array(ref: ArrayRef) -> NDArray[Any]:
 
 def _image_folder(source: ImageSource, folder: Path, names: Sequence[str] | None) -> ImageSet:
     if not folder.is_dir():
-        remedy = "Correct the path, or set the variable it is made of"
+        remedy = (
+            "Put the images there (the manifest's `source` says where they come from), correct the path or the "
+            "environment variable it is made of, or run the same spec with --stand-in (self-made data, tiny CLIP)"
+        )
         raise DataError(Problem(where=str(folder), rule="the folder of images exists", got="no folder", remedy=remedy))
     if names is None and isinstance(source.names, tuple):
         names = source.names

@@ -86,7 +86,7 @@ class Training(SpecModel):
     """The optimiser and its numbers."""
     batch_size: PositiveInt = 64
     """Images in a batch; the last batch of an epoch may be smaller."""
-    max_epochs: PositiveInt = 500
+    max_epochs: Annotated[Whole, Field(ge=1, le=100_000)] = 500
     """No trial is trained longer, whatever its stopping rule."""
     order: Literal["hashed", "published"] = "hashed"
     """`published`: the batch order of the study's own loader."""
