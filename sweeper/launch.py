@@ -4,7 +4,7 @@ import os
 import shlex
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +18,6 @@ from sweeper.execution.prepare import ResolvedSweep, measurable_records, read_fa
 from sweeper.plan.estimate import PlanSummary, summarize_plan
 from sweeper.plan.stock import Known, StockTaker
 from sweeper.progress import progress_for
-from sweeper.records import Record
 from sweeper.reporting.load import open_view
 from sweeper.sizes import disk_of
 from sweeper.spec.load import load_spec
@@ -122,24 +121,24 @@ def make_plan(spec_path: Path, store_path: Path, *, stand_in: bool) -> PlanSumma
     device = find_device("ray", spec.resources.address or os.environ.get("RAY_ADDRESS"))
     sweep = resolve_sweep(spec, device=device.kind, device_model=device.model)
     if not (store_path / "store.json").exists():
-        return _summary(sweep, {}, {}, Known(val_loss={}, failed=frozenset(), has_state=lambda state: False))
+        return _summary(sweep, {}, Known(val_loss={}, failed=frozenset(), has_state=lambda state: False), [])
     store = LocalStore(store_path.absolute())
     with readable_ledger(store) as ledger:
         records, recorded = measurable_records(sweep, ledger, store), ledger.val_losses()
+        seconds = [row.seconds for row in ledger.records(sweep.items_by_state) if row.seconds is not None]
     known = Known(
         val_loss={state: val_loss_of(rows) for state, rows in records.items()},
         failed=read_failures(store, sweep.items_by_state).keys(),
         has_state=partial(store.has, "states"),
-        partly=recorded.keys() - records.keys(),
+        partly={state: loss for state, loss in recorded.items() if state not in records},
     )
-    return _summary(sweep, records, recorded, known)
+    return _summary(sweep, recorded, known, seconds)
 
 
 def _summary(
-    sweep: ResolvedSweep, records: Mapping[str, tuple[Record, ...]], recorded: Mapping[str, float], known: Known
+    sweep: ResolvedSweep, recorded: Mapping[str, float], known: Known, seconds: Iterable[float]
 ) -> PlanSummary:
     stock = StockTaker(sweep.trials, sweep.tree, known).stock
-    seconds = [row.seconds for rows in records.values() for row in rows if row.seconds is not None]
     disk = disk_of(sweep.trials, sweep.tree, sweep.spec.evaluation)
     return summarize_plan(sweep.trials, sweep.tree, stock, recorded, seconds, sweep.spec.name, disk)
 

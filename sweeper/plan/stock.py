@@ -5,7 +5,7 @@ last state and the store does not hold it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from sweeper.plan.stopping import is_wanted
@@ -21,13 +21,13 @@ class Known:
         val_loss: validation loss by state, for every state whose records are complete.
         failed: states that cannot be made.
         has_state: tells whether the store holds a state.
-        partly: states with records that lack something measured on outputs that were not kept.
+        partly: validation loss by state, of states with records that lack something measured on outputs not kept.
     """
 
     val_loss: Mapping[str, float]
     failed: Set[str]
     has_state: Callable[[str], bool]
-    partly: Set[str] = frozenset()
+    partly: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class StockTaker:
                 needed.add(segment_id)
         pending = tuple(segment_id for segment_id in self._tree.segments if segment_id in needed)
         segments = [self._tree.segments[segment_id] for segment_id in pending]
-        lacking = [segment.states[e] for segment in segments for e in segment.epochs]
+        lacking = [segment.states[e] for segment in segments for e in segment.epochs if e <= self._end(segment)]
         lacking = [state for state in lacking if state not in self._known.val_loss]
         partly = [state for state in lacking if state in self._known.partly]
         again = partly + [state for segment in segments for state in self._again(segment)]
@@ -101,15 +101,34 @@ class StockTaker:
         if segment.states[epoch] in self._known.failed and segment.states[epoch] not in self._known.val_loss:
             return False
         curve = self.curve_before(segment)
-        curve |= {e: self._known.val_loss[state] for e, state in segment.states.items() if e < epoch}
+        curve |= {e: self._loss(state) for e, state in segment.states.items() if e < epoch}
         return is_wanted([self._trials[trial].stop for trial in segment.trials], epoch, curve)
+
+    def _end(self, segment: Segment) -> int:
+        """Returns the last epoch of a segment that may be wanted: as far as losses are known, trials may have ended."""
+        stops = [self._trials[trial].stop for trial in segment.trials]
+        if self._known.partly.keys().isdisjoint(segment.states.values()) or not any(stop.is_open for stop in stops):
+            return segment.last_epoch
+        curve = self.curve_before(segment)
+        for epoch, state in segment.states.items():
+            if not is_wanted(stops, epoch, curve):
+                return epoch - 1
+            if not self._has_loss(state):
+                break
+            curve[epoch] = self._loss(state)
+        return segment.last_epoch
 
     def curve_before(self, segment: Segment) -> dict[int, float]:
         """Returns the validation loss by epoch on the way to a segment."""
         states = self._trials[segment.trials[0]].lineage.state_ids[: segment.first_epoch]
-        return {
-            epoch: self._known.val_loss[state] for epoch, state in enumerate(states) if state in self._known.val_loss
-        }
+        return {epoch: self._loss(state) for epoch, state in enumerate(states) if self._has_loss(state)}
+
+    def _has_loss(self, state: str) -> bool:
+        return state in self._known.val_loss or state in self._known.partly
+
+    def _loss(self, state: str) -> float:
+        found = self._known.val_loss.get(state)
+        return self._known.partly[state] if found is None else found
 
     def _again(self, segment: Segment) -> list[str]:
         """Returns the states after the newest usable one that have records: a worker passes over them again."""

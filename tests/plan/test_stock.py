@@ -3,6 +3,7 @@
 import pytest
 
 from sweeper.plan.estimate import Disk, summarize_plan
+from sweeper.plan.stock import Known, StockTaker
 
 VP = {"stopping": {"rule": "vp", "patience": 2}}
 FLAT = {0: 9.0, 1: 5.0, 2: 6.0, 3: 6.0}  # under vp, patience 2, a baseline ends at epoch 3
@@ -200,3 +201,14 @@ def test_the_plan_has_the_names_that_others_build_on(hand) -> None:
         "epochs_to_rebuild",
         "is_upper_bound",
     } <= whole
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_new_layer_wants_no_epoch_behind_the_stop(hand, kept) -> None:
+    """All is recorded, but nothing measures what is wanted since; early stopping ended the curve long ago."""
+    shop = hand.shop(hand.config(**VP))
+    shop.measure(shop.trials[0], FLAT, keep=kept)
+    known = Known(val_loss={}, failed=set(), has_state=shop.states.__contains__, partly=dict(shop.val_loss))
+    stock = StockTaker(shop.trials, shop.tree, known).stock
+    trained = len(FLAT) - 1  # epoch 0 is the untrained model
+    assert (stock.missing, stock.rebuilt, stock.remeasured) == ((0, 0, trained) if kept else (0, trained, 0))
