@@ -119,6 +119,7 @@ class _Driver:
             val_loss={state: val_loss_of(records) for state, records in self._records.items()},
             failures=self._failures,
             has_state=partial(run.store.has, "states"),
+            partly={state: loss for state, loss in ledger.val_losses().items() if state not in self._records},
         )
         self._trials_of_state = _trials_of_state(self._revision)
         self._trained = 0

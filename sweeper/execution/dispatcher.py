@@ -27,6 +27,7 @@ class Dispatcher:
         val_loss: Mapping[str, float],
         failures: Mapping[str, Failure],
         has_state: Callable[[str], bool],
+        partly: Mapping[str, float] | None = None,
     ) -> None:
         """Takes stock of what exists.
 
@@ -37,6 +38,7 @@ class Dispatcher:
             val_loss: validation loss by state, for every state whose records are complete.
             failures: by state, for every state that cannot be made.
             has_state: tells whether the store holds a state.
+            partly: validation loss of states whose records lack something.
         """
         self.trials = {trial.trial_id: trial for trial in trials}
         self.tree = tree
@@ -44,7 +46,7 @@ class Dispatcher:
         self._val_loss, self._failures = dict(val_loss), dict(failures)
         self._has_state = has_state
         self._baselines = {trial.trial_id for trial in self.trials.values() if trial.role == "baseline"}
-        known = Known(val_loss=self._val_loss, failed=self._failures.keys(), has_state=has_state)
+        known = Known(val_loss=self._val_loss, failed=self._failures.keys(), has_state=has_state, partly=partly or {})
         self._stock_taker = StockTaker(self.trials.values(), tree, known)
         self.stock = self._stock_taker.stock
         self._pending: dict[str, None] = {}
@@ -191,7 +193,8 @@ class Dispatcher:
     def _want(self, segment_id: str) -> None:
         self._pending[segment_id] = None
         segment = self.tree.segments[segment_id]
-        states = (segment.states[epoch] for epoch in segment.epochs)
+        last = self._stock_taker.last_wanted(segment)
+        states = (segment.states[epoch] for epoch in segment.epochs if epoch <= last)
         self._unmeasured.update(state_id for state_id in states if state_id not in self._val_loss)
 
     def _settle(self, segment_id: str) -> None:

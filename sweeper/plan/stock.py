@@ -65,7 +65,7 @@ class StockTaker:
                 needed.add(segment_id)
         pending = tuple(segment_id for segment_id in self._tree.segments if segment_id in needed)
         segments = [self._tree.segments[segment_id] for segment_id in pending]
-        lacking = [segment.states[e] for segment in segments for e in segment.epochs if e <= self._end(segment)]
+        lacking = [segment.states[e] for segment in segments for e in segment.epochs if e <= self.last_wanted(segment)]
         lacking = [state for state in lacking if state not in self._known.val_loss]
         partly = [state for state in lacking if state in self._known.partly]
         again = partly + [state for segment in segments for state in self._again(segment)]
@@ -104,7 +104,7 @@ class StockTaker:
         curve |= {e: self._loss(state) for e, state in segment.states.items() if e < epoch}
         return is_wanted([self._trials[trial].stop for trial in segment.trials], epoch, curve)
 
-    def _end(self, segment: Segment) -> int:
+    def last_wanted(self, segment: Segment) -> int:
         """Returns the last epoch of a segment that may be wanted: as far as losses are known, trials may have ended."""
         stops = [self._trials[trial].stop for trial in segment.trials]
         if self._known.partly.keys().isdisjoint(segment.states.values()) or not any(stop.is_open for stop in stops):
