@@ -14,6 +14,7 @@ PARENT_RUN, USER = "mlflow.parentRunId", "mlflow.user"
 FAILURE, LOGGED_EPOCH, LOGGED_DIGEST = "sweeper.failure", "sweeper.logged_epoch", "sweeper.logged_digest"
 ARTIFACTS, HEAT_MAPS = "sweeper.artifacts", "sweeper.heat_maps"
 BEST_STATE, BEST_BITS = "sweeper.best_state", "sweeper.best_state_sha256"
+MEASURES = "sweeper.measures"
 SWEEP_ROLE = "sweep"
 
 _MAX_PARAM, _MAX_TAG = 6000, 5000
@@ -22,6 +23,21 @@ _MAX_PARAM, _MAX_TAG = 6000, 5000
 def run_name(trial: Trial) -> str:
     """Returns what people see of a trial: its swept fields, behind its role unless it is a plain trial."""
     return trial.name if trial.role in ("trial", trial.name) else f"{trial.role} {trial.name}"
+
+
+def measures(view: SweepView) -> str:
+    """Returns what stands behind each RSA column, as JSON: reference, distance, and the identity of the comparison."""
+    meanings = {
+        item["column"]: f"{item['reference']}, {item.get('metric', 'correlation')}, {item['item']}"
+        for item in view.revision.items
+    }
+    return json.dumps(meanings, sort_keys=True)
+
+
+def means_something_else(before: str | None, now: str) -> bool:
+    """Tells whether a column of a run stands for another comparison by now; its curve would be two in one."""
+    old, new = (json.loads(text or "{}") for text in (before, now))
+    return any(new.get(column, meaning) != meaning for column, meaning in old.items())
 
 
 def sweep_tags(view: SweepView) -> dict[str, str]:
@@ -45,6 +61,7 @@ def trial_tags(view: SweepView, trial: Trial, trunk_run: str | None) -> dict[str
         TRIAL_ID: trial.trial_id,
         "sweeper.tune_trial": trial.short_id,
         ROLE: trial.role,
+        MEASURES: measures(view),
         "sweeper.stand_in": _flag(view.revision.spec.stand_in),
     }
     if trial.baseline_id is not None:

@@ -67,6 +67,10 @@ class Server:
         run.tags |= tags
         run.latest |= {p.name: p.value for p in points}
 
+    def delete(self, run: Run) -> None:
+        """See `RunServer.delete`."""
+        self._client.delete_run(run.run_id)
+
     def drop_tag(self, run: Run, name: str) -> None:
         """See `RunServer.drop_tag`."""
         self._client.delete_tag(run.run_id, name)

@@ -64,6 +64,9 @@ class RunServer(Protocol):
             RunGone: the run was deleted.
         """
 
+    def delete(self, run: Run) -> None:
+        """Deletes a run; the server keeps it where people can restore it."""
+
     def drop_tag(self, run: Run, name: str) -> None:
         """Removes a tag."""
 
@@ -93,9 +96,15 @@ class Projection:
         self._logged: dict[str, Logged] = {}
 
     def start(self, view: SweepView) -> None:
-        """Finds or makes the parent run and one run per trial; nobody else may do so at the same time."""
+        """Finds or makes the parent run and one run per trial; nobody else may do so at the same time.
+
+        No point of a run can be taken back, so a run whose columns stand for another comparison by now is made anew.
+        """
         found: dict[str, Run] = {}
         for run in self._server.find(self._sweep_id):
+            if labels.means_something_else(run.tags.get(labels.MEASURES), labels.measures(view)):
+                self._server.delete(run)
+                continue
             found.setdefault(run.tags.get(labels.TRIAL_ID, labels.SWEEP_ROLE), run)
         parent = self._find_or_create_parent(view, found)
         for trial in sorted(view.trials.values(), key=lambda trial: trial.role != "baseline"):

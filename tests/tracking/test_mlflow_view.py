@@ -175,6 +175,23 @@ def test_an_item_measured_later_reaches_old_epochs(server: Server, sweep: Sweep)
     assert len(server.curve(run, "val/loss")) == 6
 
 
+def test_a_column_that_means_something_else_gets_runs_of_its_own(server: Server, sweep: Sweep) -> None:
+    """Another reference under the same name: two curves in one would show whichever is larger."""
+    server.sync(sweep.finish().view())
+    trial_id = sweep.trial(2).trial_id
+    old = server.run(trial_id)
+    server.sync(sweep.changed(items=({**ITEM, "item": "item9", "reference": "targets"},)).finish().view())
+    active = server.rows(
+        "SELECT run_uuid FROM runs JOIN tags USING (run_uuid) "
+        "WHERE key = 'sweeper.trial_id' AND value = ? AND lifecycle_stage = 'active'",
+        trial_id,
+    )
+    assert len(active) == 1
+    assert active[0][0] != old
+    assert [step for step, _ in server.curve(active[0][0], "rsa/behavioral")] == [0, 1, 2, 3, 4, 5]
+    assert "targets, correlation, item9" in server.tags(active[0][0])["sweeper.measures"]
+
+
 def test_an_item_measured_late_in_a_session_is_logged_at_its_end(server: Server, sweep: Sweep) -> None:
     sweep = Sweep(items=(ITEM, NEURAL))
     for trial in sweep.trials:
