@@ -121,6 +121,8 @@ def run(
     if not as_json:
         click.echo(f"compare in MLflow: {request.ui_command(outcome.view.revision.spec.name)}")
     if outcome.status == "failed":
+        retry = f"sweeper retry {outcome.view.revision.spec.name} --store {store}"
+        click.echo(f"what failed is a result, and is not repeated; {retry} takes it back", err=True)
         sys.exit(EXIT_FAILED)
 
 
@@ -139,19 +141,52 @@ def plan(spec: Path, store: Path, stand_in: bool, as_json: bool) -> None:
 
 @main.command()
 @_spec_argument
+@_store
 @_stand_in
 @_as_json
-def validate(spec: Path, stand_in: bool, as_json: bool) -> None:
+def validate(spec: Path, store: Path, stand_in: bool, as_json: bool) -> None:
     """Check a spec; every problem at once, each with its place."""
-    from sweeper.spec.axes import expand
-    from sweeper.spec.load import load_spec
+    from dataclasses import asdict
 
-    loaded = load_spec(spec, stand_in=stand_in)
+    from sweeper.errors import SpecError
+    from sweeper.spec.axes import expand
+    from sweeper.specs import find_spec
+
+    try:
+        loaded = find_spec(spec, store, stand_in=stand_in).spec
+    except SpecError as error:
+        if as_json:
+            click.echo(json.dumps({"schema_version": 1, "rows": [], "problems": [asdict(p) for p in error.problems]}))
+        raise
     trials = len(expand(loaded))
     if as_json:
         click.echo(json.dumps({"schema_version": 1, "rows": [{"name": loaded.name, "trials": trials}]}))
     else:
         click.echo(f"{spec}: valid, {trials} trials")
+
+
+@main.command()
+@_sweep_argument
+@_store
+@_stand_in
+@click.option("--failed", is_flag=True, help="All trials that failed; the default.")
+@click.option("--trial", "trials", multiple=True, metavar="ID", help="Only this trial; may be given again.")
+@_as_json
+def retry(sweep: str, store: Path, stand_in: bool, failed: bool, trials: tuple[str, ...], as_json: bool) -> None:
+    """Take failures back, so that the next run trains these trials again."""
+    from dataclasses import asdict
+
+    from sweeper.launch import retry_failed
+
+    if failed and trials:
+        raise click.UsageError("--failed means all trials; leave it out beside --trial")
+    taken = retry_failed(_name(sweep, stand_in), store, trials)
+    if as_json:
+        click.echo(json.dumps({"schema_version": 1, "rows": [asdict(failure) for failure in taken]}))
+        return
+    for failure in taken:
+        click.echo(f"{failure.place} (state {failure.state_id[:12]}): {failure.reason}")
+    click.echo(f"{len(taken)} failures taken back; sweeper run {sweep} --store {store} trains again")
 
 
 @main.command()
@@ -297,15 +332,17 @@ def schema() -> None:
     metavar="SPEC",
     help="Spec whose network and data are examined.",
 )
+@_store
 @_stand_in
 @_as_json
-def doctor(spec: Path, stand_in: bool, as_json: bool) -> None:
+def doctor(spec: Path, store: Path, stand_in: bool, as_json: bool) -> None:
     """Prove that network and data are the published ones; every deviation with its likely cause."""
     from sweeper.doctor import examine, report_of
     from sweeper.errors import SweeperError
+    from sweeper.specs import find_spec
 
     try:
-        report = examine(spec, stand_in=stand_in)
+        report = examine(find_spec(spec, store, stand_in=stand_in).spec)
     except SweeperError as error:
         if as_json:
             click.echo(json.dumps(report_of(error).to_json(), allow_nan=False))

@@ -11,17 +11,21 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from sweeper.driver import LEDGER, Outcome, Progress, Run, is_driven, run_sweep, val_loss_of
+from sweeper.driver import LEDGER, Outcome, Progress, Run, driver_lock, is_driven, run_sweep, val_loss_of
+from sweeper.errors import Problem, StoreError
 from sweeper.execution.base import Backend
 from sweeper.execution.devices import Device, find_device, gpus_per_trial
 from sweeper.execution.prepare import ResolvedSweep, measurable_records, read_failures, resolve_sweep
 from sweeper.plan.estimate import PlanSummary, summarize_plan
 from sweeper.plan.stock import Known, StockTaker
+from sweeper.plan.trials import Trial
 from sweeper.progress import progress_for
+from sweeper.records import Failure
 from sweeper.reporting.load import open_view
+from sweeper.reporting.view import SweepView
 from sweeper.sizes import disk_of
-from sweeper.spec.load import load_spec
 from sweeper.spec.schema import SweepSpec
+from sweeper.specs import find_spec
 from sweeper.store.ledger import DamagedLedger, Ledger
 from sweeper.store.objects import LocalStore
 from sweeper.tracking.base import NullTracker, Tracker
@@ -35,7 +39,7 @@ class Request:
     """What a user asked for with `sweeper run`.
 
     Attributes:
-        spec: the file.
+        spec: the file, or a sweep of the store.
         store: folder of results.
         stand_in: whether data and backbone are replaced by the self-made ones.
         backend: `ray` or `local`.
@@ -82,7 +86,8 @@ def launch(request: Request) -> Outcome:
     Raises:
         SweeperError: the spec, the data, the store or the cluster does not allow it.
     """
-    spec = load_spec(request.spec, stand_in=request.stand_in)
+    named = find_spec(request.spec, request.store, stand_in=request.stand_in)
+    spec = named.spec
     address = request.address or spec.resources.address or os.environ.get("RAY_ADDRESS")
     spec = spec.model_copy(update={"resources": spec.resources.model_copy(update={"address": address})})
     device = find_device(request.backend, address)
@@ -93,7 +98,7 @@ def launch(request: Request) -> Outcome:
         return run_sweep(
             Run(
                 sweep=sweep,
-                source=request.spec.read_text(encoding="utf-8"),
+                source=named.source,
                 store=store,
                 cache=(request.cache or store.root / "features").absolute(),
                 backend=lambda: _backend(request.backend),
@@ -117,7 +122,7 @@ def make_plan(spec_path: Path, store_path: Path, *, stand_in: bool) -> PlanSumma
     Raises:
         SweeperError: the spec or the data does not allow a run.
     """
-    spec = load_spec(spec_path, stand_in=stand_in)
+    spec = find_spec(spec_path, store_path, stand_in=stand_in).spec
     device = find_device("ray", spec.resources.address or os.environ.get("RAY_ADDRESS"))
     sweep = resolve_sweep(spec, device=device.kind, device_model=device.model)
     if not (store_path / "store.json").exists():
@@ -182,6 +187,49 @@ def _backend(name: str) -> Backend:
     from sweeper.execution.ray_tune import RayBackend
 
     return RayBackend()
+
+
+def retry_failed(name: str, store_path: Path, trial_ids: Iterable[str] = ()) -> list[Failure]:
+    """Takes back the failures of a sweep, so that the next run tries again; nothing else is changed.
+
+    Args:
+        name: the sweep.
+        store_path: its store.
+        trial_ids: trials by their ids or the beginnings of these; default: all that failed.
+
+    Returns:
+        What was taken back.
+
+    Raises:
+        StoreError: a driver uses the store; no trial has such an id.
+    """
+    store = LocalStore(store_path.absolute(), create=False)
+    with driver_lock(store.root, name):
+        view = open_view(store, name)
+        states = {state for trial in _trials_of(view, trial_ids) for state in trial.lineage.state_ids}
+        taken = [failure for state, failure in view.failures.items() if state in states]
+        for failure in taken:
+            store.drop("failures", failure.state_id)
+    return taken
+
+
+def _trials_of(view: SweepView, wanted: Iterable[str]) -> list[Trial]:
+    trials = list(view.trials.values())
+    chosen = []
+    for prefix in wanted:
+        found = [trial for trial in trials if trial.trial_id.startswith(prefix)]
+        if len(found) != 1:
+            got = f"{prefix}, which {'several trials' if found else 'none'} has"
+            raise StoreError(
+                Problem(
+                    where="--trial",
+                    rule="names one trial by the beginning of its id",
+                    got=got,
+                    remedy="`sweeper results --json` lists the ids",
+                )
+            )
+        chosen += found
+    return chosen or trials
 
 
 def sync_sweep(name: str, store_path: Path, asked: str | None) -> str:

@@ -42,7 +42,7 @@ class LineProgress(QuietProgress):
 
     def epoch(self, done: EpochDone, waiting: int) -> None:
         """Says how far the run is, every few seconds."""
-        self._done += done.seconds is not None
+        self._done += done.seconds is not None and done.epoch > 0
         now = time.monotonic()
         if now - self._last >= LINE_EVERY_S or waiting == 0:
             self._last = now
@@ -74,7 +74,7 @@ class BarProgress(QuietProgress):
 
     def epoch(self, done: EpochDone, waiting: int) -> None:
         """Moves the bar; early stopping shortens it."""
-        self._done += done.seconds is not None
+        self._done += done.seconds is not None and done.epoch > 0
         loss = f"epoch {done.epoch}, val_loss {done.val_loss:.2f}"
         self._bar.update(self._task, completed=self._done, total=self._done + waiting, description=loss)
 

@@ -149,7 +149,7 @@ def verdicts(report: Report, verdict: str) -> set[str]:
 
 
 def test_a_lab_that_has_everything_right_is_told_so(lab: MadeUpLab, figures: NetworkFigures) -> None:
-    report = examine(lab.spec(), stand_in=False, figures=figures)
+    report = examine(load_spec(lab.spec()), figures=figures)
     assert verdicts(report, "ok") == {row.name for row in report.rows}, report.to_text()
     assert not report.has_failed
     assert report.to_text().splitlines()[-1].startswith("verdict: network and data are the published ones")
@@ -163,7 +163,7 @@ def test_the_alphabetical_table_is_named_as_the_cause_everywhere(lab: MadeUpLab,
     table = lab.folder / "48val.csv"
     table.write_text("\n".join([head, *sorted(lines, key=lambda line: line.split(",")[1])]) + "\n")
     spec = lab.spec(manifest=lab.write_manifest("alphabetical.yaml", table))
-    report = examine(spec, stand_in=False, figures=figures)
+    report = examine(load_spec(spec), figures=figures)
     assert report.has_failed
     for name in (ORDERING, "order of the 48: first, last", RSA):
         row = row_of(report, name)
@@ -175,7 +175,7 @@ def test_the_alphabetical_table_is_named_as_the_cause_everywhere(lab: MadeUpLab,
 
 
 def test_clips_constants_are_named_as_a_choice(lab: MadeUpLab, figures: NetworkFigures) -> None:
-    report = examine(lab.spec(preprocessing="clip"), stand_in=False, figures=figures)
+    report = examine(load_spec(lab.spec(preprocessing="clip")), figures=figures)
     for name in ("image constants", RSA, BATCH):
         row = row_of(report, name)
         assert row.verdict == "deviates"
@@ -196,9 +196,9 @@ def test_constants_that_nobody_chose_are_found_by_their_effect(lab: MadeUpLab, f
 
 
 def test_gelu_on_weights_of_quickgelu_is_found(lab: MadeUpLab, figures: NetworkFigures, weights_path: Path) -> None:
-    right = examine(lab.spec(pretrained=weights_path), stand_in=False, figures=figures)
+    right = examine(load_spec(lab.spec(pretrained=weights_path)), figures=figures)
     assert verdicts(right, "ok") == {row.name for row in right.rows}, right.to_text()
-    wrong = examine(lab.spec(pretrained=weights_path, activation="gelu"), stand_in=False, figures=figures)
+    wrong = examine(load_spec(lab.spec(pretrained=weights_path, activation="gelu")), figures=figures)
     for name in ("activation", RSA, BATCH):
         row = row_of(wrong, name)
         assert row.verdict == "failed"
@@ -211,7 +211,7 @@ def test_other_weights_under_the_same_name_fail(lab: MadeUpLab, figures: Network
     path = tmp_path / "other.safetensors"
     clip = load_backbone(locate_weights("tiny-clip", "random:5", activation="quick_gelu")).clip
     safetensors.torch.save_file({k: v.contiguous() for k, v in clip.state_dict().items()}, path)
-    row = row_of(examine(lab.spec(pretrained=path), stand_in=False, figures=figures), RSA)
+    row = row_of(examine(load_spec(lab.spec(pretrained=path)), figures=figures), RSA)
     assert row.verdict == "failed"
     assert row.cause is not None
     assert row.cause.startswith("other weights")
@@ -219,7 +219,7 @@ def test_other_weights_under_the_same_name_fail(lab: MadeUpLab, figures: Network
 
 def test_another_backbone_and_split_are_choices(lab: MadeUpLab, figures: NetworkFigures) -> None:
     spec = lab.spec(pretrained="builtin", activation="null", split="hashed")
-    report = examine(spec, stand_in=False, figures=figures)
+    report = examine(load_spec(spec), figures=figures)
     row = row_of(report, RSA)
     assert row.verdict == "deviates"
     assert row.cause is not None
@@ -230,7 +230,7 @@ def test_another_backbone_and_split_are_choices(lab: MadeUpLab, figures: Network
 
 
 def test_repaired_rows_are_a_choice(lab: MadeUpLab, figures: NetworkFigures) -> None:
-    report = examine(lab.spec(relabel="things-uniqueid"), stand_in=False, figures=figures)
+    report = examine(load_spec(lab.spec(relabel="things-uniqueid")), figures=figures)
     changed = {"target scale: mean, SD", "mislabelled rows in use", ORDERING}
     assert verdicts(report, "deviates") == changed, report.to_text()
     assert row_of(report, ORDERING).found == "0.8648; alphabetical 0.0367"
@@ -242,7 +242,7 @@ def test_without_weights_the_data_are_checked_all_the_same(lab: MadeUpLab, monke
     monkeypatch.setenv("HF_HUB_CACHE", str(lab.folder / "nothing"))
     spec = lab.spec(backbone="ViT-L-14", pretrained="openai")
     with pytest.raises(Unfinished) as caught:
-        examine(spec, stand_in=False)
+        examine(load_spec(spec))
     assert caught.value.report is not None
     assert row_of(caught.value.report, ORDERING).verdict == "ok"
     outcome = CliRunner().invoke(main, ["doctor", "--model", str(spec)])
@@ -298,7 +298,7 @@ def test_without_pictures_the_tables_are_checked_all_the_same(lab: MadeUpLab) ->
     manifest = lab.folder / "empty.yaml"
     manifest.write_text(lab.manifest.read_text().replace(str(lab.images), str(lab.folder / "absent")))
     with pytest.raises(Unfinished, match="the folder of images exists") as caught:
-        examine(lab.spec(manifest=manifest), stand_in=False)
+        examine(load_spec(lab.spec(manifest=manifest)))
     assert caught.value.report is not None
     assert verdicts(caught.value.report, "ok") == {row.name for row in caught.value.report.rows}
 
@@ -316,7 +316,7 @@ def test_broken_tables_are_found(lab: MadeUpLab, figures: NetworkFigures) -> Non
     (lab.folder / "tables" / POOL_TABLE).write_text("\n".join([head, *swapped]) + "\n")
     manifest = lab.folder / "scaled.yaml"
     manifest.write_text(lab.manifest.read_text().replace(str(lab.tables), str(lab.folder / "tables")))
-    report = examine(lab.spec(manifest=manifest), stand_in=False, figures=figures)
+    report = examine(load_spec(lab.spec(manifest=manifest)), figures=figures)
     assert row_of(report, "target scale: mean, SD").cause == "each dimension was rescaled by itself"
     cause = row_of(report, "first batch").cause
     assert cause is not None
@@ -384,7 +384,7 @@ def test_published_figures_are_judged(
 
 def test_dead_adapters_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dora.PublishedDoraLinear, "forward", lambda self, x: self.get_base_layer()(x))
-    report = examine(QUICKSTART, stand_in=False)
+    report = examine(load_spec(QUICKSTART))
     row = row_of(report, "adapters alive: tensors with a gradient")
     assert (row.verdict, row.found[:6]) == ("failed", "0 of 9")
     assert row_of(report, "adapters alive: change of an output by a random start").verdict == "failed"

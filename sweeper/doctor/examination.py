@@ -1,7 +1,5 @@
 """The examination of one spec: data first, since it needs neither weights nor pictures, then the network."""
 
-from pathlib import Path
-
 from sweeper.data.dataset import Dataset
 from sweeper.data.manifest import Manifest
 from sweeper.data.parts import Problems
@@ -14,29 +12,26 @@ from sweeper.doctor.report import Report, Row, unfinished
 from sweeper.errors import DataError, ModelError, Problem
 from sweeper.inputs import dataset_of, manifest_of, weights_of
 from sweeper.spec.axes import SweptTrial, expand
-from sweeper.spec.load import load_spec
-from sweeper.spec.schema import TrialConfig
+from sweeper.spec.schema import SweepSpec, TrialConfig
 
 
-def examine(spec: Path, *, stand_in: bool, figures: NetworkFigures = PUBLISHED_NETWORK) -> Report:
+def examine(spec: SweepSpec, *, figures: NetworkFigures = PUBLISHED_NETWORK) -> Report:
     """Compares network and data of a spec with the published ones.
 
     Args:
-        spec: the spec's file; of a sweep over networks or data sets, the first trial's are examined.
-        stand_in: as in `load_spec`.
+        spec: of a sweep over networks or data sets, the first trial's are examined.
         figures: what the published network computes.
 
     Raises:
         SpecError: the spec breaks a rule.
         Unfinished: weights or images are absent; it carries the checks that need neither.
     """
-    loaded = load_spec(spec, stand_in=stand_in)
-    trials = expand(loaded)
+    trials = expand(spec)
     config = trials[0].config.baseline()
     manifest = manifest_of(config.data.manifest)
     tables = _tables(manifest, config)
     inapplicable = why_inapplicable(
-        is_stand_in=loaded.stand_in, is_generated=manifest.generator is not None, parts=tables.parts
+        is_stand_in=spec.stand_in, is_generated=manifest.generator is not None, parts=tables.parts
     )
     rows = [_subject(trials), *check_data(tables, config, inapplicable)]
     problems: list[Problem] = []
@@ -48,7 +43,7 @@ def examine(spec: Path, *, stand_in: bool, figures: NetworkFigures = PUBLISHED_N
         dataset = dataset_of(config)
     except DataError as error:
         problems += error.problems
-    title = _title(loaded.name, config, stand_in=loaded.stand_in)
+    title = _title(spec.name, config, stand_in=spec.stand_in)
     if problems:
         raise unfinished(Report(title=title, rows=tuple(rows), missing=tuple(problems)))
     from sweeper.doctor.measure import measure

@@ -11,7 +11,7 @@ from sweeper.evaluation import Item, items_of
 from sweeper.inputs import check_inputs, held_out_sets
 from sweeper.store.objects import ObjectStore
 from sweeper.tasks import prepare
-from sweeper.tasks.base import OUT_OF_MEMORY, Task
+from sweeper.tasks.base import ACCIDENTS, Task
 from sweeper.training.events import Event, SegmentFailed
 from sweeper.training.loop import failure_of, train_segment
 from sweeper.training.order import Order
@@ -40,7 +40,7 @@ class Worker:
         """
         try:
             task, items = self._task_for(order)
-        except (SweeperError, *OUT_OF_MEMORY):
+        except (SweeperError, *ACCIDENTS):
             raise
         except Exception as error:  # not kept in the store: the machine may be to blame, and the next run tries again
             yield SegmentFailed(failure=failure_of(order, order.first_epoch, error, place="preparing the task"))

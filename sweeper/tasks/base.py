@@ -70,3 +70,6 @@ class NonFiniteLoss(Exception):
 
 OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
 """What a task raises when memory runs out, on the host or on the device."""
+
+ACCIDENTS = (*OUT_OF_MEMORY, OSError, torch.AcceleratorError)
+"""What says nothing about the training: memory, disk, network and device may do it another time or elsewhere."""

@@ -10,7 +10,7 @@ from sweeper.evaluation import TRAINING_ITEM, Item, records_of
 from sweeper.records import Failure, Record
 from sweeper.store.objects import ObjectStore
 from sweeper.store.rows import is_measured, read_outputs, read_records, write_outputs, write_records
-from sweeper.tasks.base import OUT_OF_MEMORY, Measured, NonFiniteLoss, Task, TrainingState
+from sweeper.tasks.base import ACCIDENTS, Measured, NonFiniteLoss, Task, TrainingState
 from sweeper.training.events import EpochDone, Event, ParentMissing, SegmentFailed
 from sweeper.training.keeping import Keeper
 from sweeper.training.memory import gpu_memory
@@ -58,8 +58,8 @@ def train_segment(
                 trained = {} if epoch == 0 else task.train_epoch(state, order.regime or {}, epoch)
             measured = task.evaluate(state)
             values = _finite({**trained, **measured.values})
-        except OUT_OF_MEMORY:
-            raise  # an accident, not a result: tried again elsewhere
+        except ACCIDENTS:
+            raise  # no result: tried again elsewhere
         except Exception as error:  # of code or data: a result, kept under the id of the state that cannot be made
             failure = failure_of(order, epoch, error, place=f"epoch {epoch}")
             store.put("failures", failure.state_id, failure.to_json())

@@ -16,6 +16,7 @@ from sweeper.errors import DataError, OutOfMemory, Problem, SpecError, StoreErro
 from sweeper.execution.devices import Device, gpus_per_trial
 from sweeper.execution.local import LocalBackend
 from sweeper.execution.prepare import ResolvedSweep
+from sweeper.launch import retry_failed
 from sweeper.records import GpuMemory
 from sweeper.store.ledger import remove_ledger
 from sweeper.store.objects import LocalStore
@@ -88,6 +89,27 @@ def test_an_exception_in_the_task_is_a_failure_with_its_traceback(engine, grid_a
     assert (failure.place, failure.reason) == ("epoch 3", "IndexError: dimension 66")
     assert "in breaks" in failure.details
     assert list(LocalStore(tmp_path / "store").keys("failures")) == [failure.state_id]
+
+    monkeypatch.undo()
+    assert engine.run(tmp_path / "store", **grid_axes).epochs_trained == 0, "a result is not repeated"
+    sound = ran.trial(start=4, length=1).trial_id
+    assert retry_failed("test", tmp_path / "store", [sound[:8]]) == []
+    with pytest.raises(StoreError, match="none has"):
+        retry_failed("test", tmp_path / "store", ["xyz"])
+    assert [taken.state_id for taken in retry_failed("test", tmp_path / "store")] == [failure.state_id]
+    assert engine.run(tmp_path / "store", **grid_axes).status == "done"
+
+
+@pytest.mark.parametrize("accident", [OSError(5, "Input/output error"), torch.AcceleratorError("an illegal access")])
+def test_an_accident_is_no_result(engine, tmp_path, monkeypatch, accident):
+    def fails(self, state, regime, epoch):
+        raise accident
+
+    monkeypatch.setattr(BehaviorTask, "train_epoch", fails)
+    with pytest.raises(type(accident)):
+        engine.run(tmp_path / "store")
+    monkeypatch.undo()
+    assert engine.run(tmp_path / "store").status == "done"
 
 
 def test_out_of_memory_is_said_and_kept_as_no_result(engine, tmp_path, monkeypatch):
