@@ -137,8 +137,7 @@ def _items_of_set(
             continue
         else:
             raise _undefined_targets(reference_name)
-        bootstraps = evaluation.bootstraps if column == "rsa_behavioral" else None
-        yield _item(f"{column}{suffix}", key, reference_name, rdm, evaluation.metric, bootstraps)
+        yield _item(f"{column}{suffix}", key, reference_name, rdm, evaluation.metric, evaluation.bootstraps)
     for reference in held_out.references:
         if reference.kind == "neural":
             column = f"rsa_neural_{prefix}{reference.name}{suffix}"

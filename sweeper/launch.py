@@ -31,6 +31,7 @@ from sweeper.store.objects import LocalStore
 from sweeper.tracking.base import NullTracker, Tracker
 
 NO_TRACKING = "off"
+_STOPPING = b"\nstopping after the epochs in progress, which takes some seconds; once more ends at once\n"
 FINISH_TRACKING_S = 300.0  # a thousand runs take minutes to log; what is left after that is for `sweeper sync`
 
 
@@ -170,6 +171,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
+        os.write(2, _STOPPING)  # a handler may interrupt whoever holds the lock of sys.stderr
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -156,8 +156,9 @@ def test_a_record_holds_the_rsa_the_centred_rsa_and_its_error() -> None:
     assert record.reasons == {}
 
 
-def test_only_the_main_item_has_an_error() -> None:
-    assert [set(item.record("s", 0, OUTPUTS, LATER).values) for item in items()[1:]] == [{"rsa"}, {"rsa"}]
+def test_every_behavioural_item_has_an_error_and_a_centred_score() -> None:
+    whole = {"rsa", "rsa_centered", "rsa_se"}
+    assert [set(item.record("s", 0, OUTPUTS, LATER).values) for item in items()] == [whole, whole, {"rsa"}]
     assert set(item(bootstraps=0).record("s", 0, OUTPUTS, LATER).values) == {"rsa", "rsa_centered"}
 
 

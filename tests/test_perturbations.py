@@ -192,11 +192,13 @@ def test_the_published_label_shuffle_is_torchs_own_permutation() -> None:
 
 @pytest.mark.parametrize("noise", ["fresh", "published"])
 def test_image_noise_replaces_every_pixel(noise: str) -> None:
-    normal = disturbed("image_noise", noise=noise)
+    normal = disturbed("image_noise", noise=noise, distribution="normal")
     assert (normal.shape, normal.dtype) == (SHAPE, np.float32)
     assert (float(normal.mean()), float(normal.std())) == (pytest.approx(0, abs=0.05), pytest.approx(1, abs=0.05))
-    published = disturbed("image_noise", noise=noise, distribution="target")
-    np.testing.assert_allclose(published, normal * STATISTICS.std + STATISTICS.mean, rtol=1e-4, atol=1e-4)
+    scaled = disturbed("image_noise", noise=noise, distribution="target")
+    np.testing.assert_allclose(scaled, normal * STATISTICS.std + STATISTICS.mean, rtol=1e-4, atol=1e-4)
+    by_default = {"fresh": normal, "published": scaled}[noise]
+    np.testing.assert_array_equal(disturbed("image_noise", noise=noise), by_default)
 
 
 def test_blank_images_are_one_constant() -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sweeper.errors import Problem, SpecError, StoreError
 from sweeper.evaluation import TRAINING_ITEM, OutputKey
 from sweeper.records import Failure, Record
+from sweeper.reporting.dimensions import dimension_rows
 from sweeper.reporting.summary import RSA
 from sweeper.reporting.tables import curve_columns, curve_rows, trial_rows
 from sweeper.reporting.view import SweepView, state_ids_of
@@ -59,6 +60,16 @@ class SweepResults:
     def curves(self) -> "pd.DataFrame":
         """One row per trial and epoch, from epoch 0 (the untrained model) on."""
         return _frame(curve_rows(self.view), ["trial_id", "epoch", *curve_columns(self.view)])
+
+    @cached_property
+    def dimensions(self) -> "pd.DataFrame":
+        """One row per trial, epoch and target dimension: squared error and correlation on the held-out stimuli.
+
+        Raises:
+            DataError: the data's files are not here.
+        """
+        columns = ["trial_id", "epoch", "dimension", "name", "squared_error", "correlation"]
+        return _frame(list(dimension_rows(self.view, self.store)), columns)
 
     def outputs(self, trial_id: str, epoch: int, *, layer: str = "output") -> NDArray[np.float32] | None:
         """Returns a trial's outputs [M, D] on its own held-out set at the end of an epoch, None if not measured.

@@ -60,7 +60,8 @@ def render(view: SweepView, *, width: int | None = None, color: bool = False) ->
 def header(view: SweepView) -> str:
     """Returns the lines that say what the table shows: sweep, stand-in, reference, comparator, how it stands."""
     lines = first_lines(view)
-    lines.append(f"RSA against {view.references.get(RSA, 'nothing')}, at the best validation loss; {_untrained(view)}")
+    reference, metric = view.references.get(RSA, "nothing"), view.revision.spec.evaluation.metric
+    lines.append(f"RSA ({metric} RDM) against {reference}, at the best validation loss; {_untrained(view)}")
     if any(trial.config.perturbation for trial in view.trials.values()):
         lines.extend(_about_windows(view))
     return "\n".join(lines) + "\n"

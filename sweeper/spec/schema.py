@@ -78,6 +78,16 @@ class Optimizer(SpecModel):
     momentum: NonNegativeFloat = 0.0
     """Momentum (sgd)."""
 
+    @model_validator(mode="after")
+    def _has_no_number_that_it_does_not_use(self) -> Self:
+        """A number that changes nothing would still make other states of equal trainings."""
+        unused = ("betas", "eps") if self.name == "sgd" else ("momentum",)
+        for field in unused:
+            if getattr(self, field) != type(self).model_fields[field].default:
+                rule = f"training.optimizer.{field} is not used by {self.name}"
+                raise broken_rule(rule, field, "name", got=getattr(self, field), remedy="Leave it out")
+        return self
+
 
 class Training(SpecModel):
     """How one trial is trained."""

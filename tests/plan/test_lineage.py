@@ -62,7 +62,8 @@ FIELDS: dict[str, tuple[str, Any]] = {
     "numerics.prefix": (STATES, "full"),
     "numerics.strict": (NOTHING, True),
 }
-NEEDS = {  # fields that are valid only beside others
+NEEDS = {
+    "training.optimizer.momentum": {"training.optimizer.name": "sgd"},  # fields that are valid only beside others
     "data.folds": {"data.fold": 0},
     "data.fold": {"data.folds": 5},
     "stopping.rule": {"stopping.patience": 20, "stopping.horizon_after_window": None},

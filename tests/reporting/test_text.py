@@ -15,7 +15,10 @@ def view(hand):
 def test_the_header_says_what_is_shown(view):
     text = header(view)
     assert "hand (revision 1): 4 trials, 1 baseline; 5 complete" in text
-    assert all(part in text for part in ("RSA against behavioral48", "before training: 0.300", "`clean`", "1 %"))
+    assert all(
+        part in text
+        for part in ("RSA (correlation RDM) against behavioral48", "before training: 0.300", "`clean`", "1 %")
+    )
     assert STAND_IN not in text
 
 

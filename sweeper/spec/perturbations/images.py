@@ -1,8 +1,9 @@
 """Kinds that replace the images of a batch."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import model_validator
 
 from sweeper.randomness import stream
 from sweeper.spec.base import Number
@@ -38,7 +39,14 @@ class ImageNoise(Perturbation):
     noise: NoiseRule = "fresh"
     """`published`: one noise batch per batch index, the same in every epoch of a window."""
     distribution: Distribution = "normal"
-    """`target` is what the published runs used: the statistics of the target table."""
+    """`target` is what the published runs used, the statistics of the target table: the default with their noise."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published_noise_is_on_the_scale_of_the_targets(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and fields.get("noise") == "published":
+            return {"distribution": "target", **fields}
+        return fields
 
 
 def _blank_image(fields: Fields, place: Place, shape: tuple[int, ...], statistics: TableStatistics) -> Floats:
