@@ -92,7 +92,8 @@ def launch(request: Request) -> Outcome:
     address = request.address or spec.resources.address or os.environ.get("RAY_ADDRESS")
     spec = spec.model_copy(update={"resources": spec.resources.model_copy(update={"address": address})})
     device = find_device(request.backend, address)
-    sweep = resolve_sweep(spec, device=device.kind, device_model=device.model)
+    with named.located():
+        sweep = resolve_sweep(spec, device=device.kind, device_model=device.model)
     store = LocalStore(request.store.absolute())
     progress = progress_for(quiet=request.quiet)
     with stop_on_signals() as stop:
@@ -123,9 +124,10 @@ def make_plan(spec_path: Path, store_path: Path, *, stand_in: bool) -> PlanSumma
     Raises:
         SweeperError: the spec or the data does not allow a run.
     """
-    spec = find_spec(spec_path, store_path, stand_in=stand_in).spec
-    device = find_device("ray", spec.resources.address or os.environ.get("RAY_ADDRESS"))
-    sweep = resolve_sweep(spec, device=device.kind, device_model=device.model)
+    named = find_spec(spec_path, store_path, stand_in=stand_in)
+    device = find_device("ray", named.spec.resources.address or os.environ.get("RAY_ADDRESS"))
+    with named.located():
+        sweep = resolve_sweep(named.spec, device=device.kind, device_model=device.model)
     if not (store_path / "store.json").exists():
         return _summary(sweep, {}, Known(val_loss={}, failed=frozenset(), has_state=lambda state: False), [])
     store = LocalStore(store_path.absolute())

@@ -1,8 +1,12 @@
 """A spec as a verb names it: a file, or a sweep of the store."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sweeper.errors import DataError, ModelError, Problem, SpecError
+from sweeper.spec.document import Document, parse_document
 from sweeper.spec.load import load_spec
 from sweeper.spec.schema import SweepSpec
 from sweeper.spec.stand_in import STAND_IN_SUFFIX
@@ -12,10 +16,26 @@ from sweeper.store.sweeps import latest_revision
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NamedSpec:
-    """A spec with the text that it was read from."""
+    """A spec with the text that it was read from; `file` is None where that came from the store."""
 
     spec: SweepSpec
     source: str
+    file: Path | None
+
+    @contextmanager
+    def located(self) -> Iterator[None]:
+        """Gives what is found wrong with a field later on (weights, data) the field's place in the file.
+
+        Raises:
+            SweeperError: what was raised, with places.
+        """
+        try:
+            yield
+        except (SpecError, ModelError, DataError) as error:
+            if self.file is None or type(error) not in (SpecError, ModelError, DataError):
+                raise
+            document = parse_document(self.source, str(self.file))
+            raise type(error)([_located(problem, document) for problem in error.problems]) from error
 
 
 def find_spec(name: Path, store: Path, *, stand_in: bool = False) -> NamedSpec:
@@ -28,6 +48,17 @@ def find_spec(name: Path, store: Path, *, stand_in: bool = False) -> NamedSpec:
         sweep = f"{name}{STAND_IN_SUFFIX}" if stand_in else str(name)
         revision = latest_revision(LocalStore(store.absolute(), create=False), sweep)
         if revision is not None:
-            return NamedSpec(spec=revision.spec, source=revision.source)
+            return NamedSpec(spec=revision.spec, source=revision.source, file=None)
     spec = load_spec(name, stand_in=stand_in)
-    return NamedSpec(spec=spec, source=name.read_text(encoding="utf-8"))
+    return NamedSpec(spec=spec, source=name.read_text(encoding="utf-8"), file=name)
+
+
+def _located(problem: Problem, document: Document) -> Problem:
+    """Returns a problem of a dotted field with the field's place, or that of the axis that sweeps it."""
+    path = tuple(problem.where.split("."))
+    axes = document.root.value.get("axes") if document.root is not None else None
+    if document.root is None or path[0] not in document.root.parts:
+        return problem
+    if isinstance(axes, dict) and problem.where in axes:
+        path = ("axes", problem.where)
+    return replace(problem, where=document.where(path), rule=f"{problem.where}: {problem.rule}")

@@ -1,0 +1,44 @@
+"""A spec by its file or by the name of a sweep; what is found wrong later points into the file."""
+
+from pathlib import Path
+
+import pytest
+
+from sweeper.errors import ModelError, SpecError
+from sweeper.launch import make_plan
+from sweeper.specs import find_spec
+
+SPEC = """\
+name: odd
+data: {manifest: builtin:selfmade}
+model:
+  backbone: ViT-L14
+  pretrained: random
+training: {max_epochs: 3}
+"""
+
+
+def test_a_backbone_that_nobody_knows_is_found_in_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "odd.yaml"
+    file.write_text(SPEC)
+    with pytest.raises(ModelError, match=r"odd.yaml:4:13: model.backbone: .*Nearest: ViT-L-14"):
+        make_plan(file, tmp_path / "store", stand_in=False)
+
+
+def test_so_is_one_of_an_axis(tmp_path: Path) -> None:
+    file = tmp_path / "odd.yaml"
+    file.write_text(SPEC.replace("  backbone: ViT-L14\n", "") + "axes:\n  model.backbone: [tiny-clip, ViT-L14]\n")
+    with pytest.raises(ModelError, match=r"odd.yaml:\d+:\d+: model.backbone: "):
+        make_plan(file, tmp_path / "store", stand_in=False)
+
+
+def test_a_sweep_of_the_store_is_named_without_its_file(engine, grid: Path, grid_axes) -> None:
+    named = find_spec(Path("test"), grid)
+    assert named.spec == engine.sweep(**grid_axes).spec
+    assert named.file is None
+    assert make_plan(Path("test"), grid, stand_in=False).epochs_to_run == 0
+
+
+def test_neither_file_nor_sweep(grid: Path) -> None:
+    with pytest.raises(SpecError, match="the spec must exist"):
+        find_spec(Path("nowhere"), grid)
