@@ -96,6 +96,8 @@ def launch(request: Request) -> Outcome:
         sweep = resolve_sweep(spec, device=device.kind, device_model=device.model)
     store = LocalStore(request.store.absolute())
     progress = progress_for(quiet=request.quiet)
+    if device.kind == "cpu" and spec.resources.gpu not in ("auto", 0):
+        progress.note(f"resources.gpu is {spec.resources.gpu:g}, but there is no GPU here: trials run on the CPU")
     with stop_on_signals() as stop:
         return run_sweep(
             Run(

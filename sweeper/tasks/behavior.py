@@ -22,6 +22,7 @@ from sweeper.perturbations import Disturbance
 from sweeper.spec.perturbations.base import Place, TableStatistics
 from sweeper.spec.schema import Evaluation, TrialConfig
 from sweeper.tasks.base import Measured, NonFiniteLoss, TrainingState
+from sweeper.tasks.numerics import set_numerics
 from sweeper.tasks.optimizers import build_optimizer, moments_of
 from sweeper.tasks.stimuli import CachedPrefix, FullForward, Stimuli
 
@@ -33,9 +34,7 @@ class BehaviorTask:
 
     def __init__(self, config: TrialConfig, evaluation: Evaluation, cache: FeatureCache, device: str) -> None:
         """Loads backbone and data, and makes sure that the frozen features exist."""
-        torch.set_num_threads(config.numerics.threads)
-        torch.backends.cuda.matmul.allow_tf32 = config.numerics.precision == "tf32"
-        torch.backends.cudnn.allow_tf32 = config.numerics.precision == "tf32"  # torch's own default is True
+        set_numerics(config.numerics, device)
         self._config, self._device = config, torch.device(device)
         backbone = load_backbone(weights_of(config.model))
         adapter = config.model.adapter
