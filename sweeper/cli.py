@@ -86,6 +86,7 @@ def main() -> None:
 @click.option("--cache", type=click.Path(file_okay=False, path_type=Path), help="Folder of frozen features.")
 @click.option("--tracking-uri", help="MLflow tracking URI; default: an SQLite file in the store. `off`: no tracking.")
 @click.option("--figures", type=click.Path(file_okay=False, path_type=Path), help="Also draw the figures into DIR.")
+@click.option("--wait", is_flag=True, help="Wait while another run uses the store, instead of giving up.")
 @_as_json
 def run(
     spec: Path,
@@ -96,6 +97,7 @@ def run(
     cache: Path | None,
     tracking_uri: str | None,
     figures: Path | None,
+    wait: bool,
     as_json: bool,
 ) -> None:
     """Train what the store does not hold yet; run again to resume or extend."""
@@ -110,6 +112,7 @@ def run(
         cache=cache,
         tracking_uri=tracking_uri,
         quiet=as_json,
+        wait=wait,
     )
     outcome = launch(request)
     _print_results(outcome.view, "json" if as_json else "text")

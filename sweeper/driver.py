@@ -1,17 +1,12 @@
 """The driver: runs a sweep from plan to report. The only writer of the ledger, the only one who tracks."""
 
-import json
-import os
-import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
-
-from filelock import FileLock, Timeout
 
 from sweeper.errors import Problem, StoreError
 from sweeper.execution.base import Backend, Job
@@ -19,6 +14,7 @@ from sweeper.execution.dispatcher import Dispatcher
 from sweeper.execution.prepare import ResolvedSweep, measured_records, read_failures
 from sweeper.records import GpuMemory, Record
 from sweeper.reporting.view import SweepView
+from sweeper.store.lease import Holder, held
 from sweeper.store.ledger import Ledger, open_ledger
 from sweeper.store.objects import LocalStore
 from sweeper.store.sweeps import Revision, save_revision
@@ -26,7 +22,6 @@ from sweeper.tracking.base import Tracker
 from sweeper.training.events import EpochDone, Event, ParentMissing, SegmentFailed
 
 LEDGER = "ledger.sqlite"
-LOCK, HOLDER = "driver.lock", "driver.json"
 
 
 class Progress(Protocol):
@@ -74,6 +69,7 @@ class Run:
         tracker: the MLflow view, or none.
         progress: the display.
         stop: set when the user wants to stop.
+        wait: for another driver of the store, instead of giving up.
     """
 
     sweep: ResolvedSweep
@@ -85,6 +81,7 @@ class Run:
     tracker: Tracker
     progress: Progress
     stop: threading.Event
+    wait: bool = False
 
 
 def run_sweep(run: Run) -> Outcome:
@@ -94,12 +91,25 @@ def run_sweep(run: Run) -> Outcome:
         StoreError: another driver uses the store, or it cannot be written.
         SweeperError: nothing can be trained here.
     """
-    with driver_lock(run.store.root, run.sweep.spec.name):
-        ledger = open_ledger(run.store.root / LEDGER, run.store)
-        try:
-            return _Driver(run, ledger).drive()
-        finally:
-            ledger.close()
+    taken_by: list[Holder] = []
+
+    def lost(holder: Holder) -> None:
+        taken_by.append(holder)
+        run.stop.set()
+
+    def waits(holder: Holder) -> None:
+        run.progress.note(f"waiting for {holder}")
+
+    with (
+        held(run.store, run.sweep.spec.name, wait=run.wait, on_wait=waits, on_lost=lost),
+        closing(open_ledger(run.store.root / LEDGER, run.store)) as ledger,
+    ):
+        outcome = _Driver(run, ledger).drive()
+    if taken_by:
+        rule, got = "a driver keeps its store to the end", f"it was taken over by {taken_by[0]}"
+        remedy = "Run the same command again when that one is done: finished epochs are kept"
+        raise StoreError(Problem(where=str(run.store.root), rule=rule, got=got, remedy=remedy))
+    return outcome
 
 
 class _Driver:
@@ -220,48 +230,3 @@ def _trials_of_state(revision: Revision) -> dict[str, list[str]]:
         for state in trial.lineage.state_ids:
             trials.setdefault(state, []).append(trial.trial_id)
     return trials
-
-
-@contextmanager
-def driver_lock(root: Path, sweep: str = "") -> Iterator[None]:
-    """Holds the store against a second driver.
-
-    Args:
-        root: folder of the store.
-        sweep: what the driver runs; the others are told.
-
-    Raises:
-        StoreError: another driver holds it; the message says who.
-    """
-    lock, holder = FileLock(root / LOCK, timeout=0), root / HOLDER
-    try:
-        lock.acquire()
-    except Timeout:
-        who = holder.read_text() if holder.exists() else "unknown"
-        problem = Problem(
-            where=str(root),
-            rule="one driver at a time uses a store",
-            got=f"it is held by {who}",
-            remedy="Wait for it, stop it, or use another --store",
-        )
-        raise StoreError(problem) from None
-    try:
-        holder.write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid(), "sweep": sweep}))
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
-
-
-def is_driven(root: Path, sweep: str) -> bool:
-    """Tells whether a driver runs a sweep of a store right now."""
-    try:
-        if json.loads((root / HOLDER).read_text())["sweep"] != sweep:
-            return False
-    except (OSError, ValueError, KeyError):  # nobody, or one that is only beginning
-        return False
-    try:
-        with FileLock(root / LOCK, timeout=0):
-            return False  # it was killed, and could not tidy up
-    except Timeout:
-        return True

@@ -13,9 +13,10 @@ from sweeper_models.errors import ModelError as UnusableModel
 from sweeper_models.prompts import PROMPTS
 from sweeper_models.weights import WeightsFile, locate_weights
 
-from sweeper.data.dataset import Dataset, HeldOut, open_dataset
+from sweeper.data.dataset import Dataset, HeldOut, choose, open_parts
 from sweeper.data.images import CLIP_MEAN, CLIP_STD, Preprocessing
-from sweeper.data.manifest import Manifest, load_manifest
+from sweeper.data.manifest import Manifest, Relabel, load_manifest
+from sweeper.data.parts import Parts
 from sweeper.errors import ModelError, Problem, SpecError
 from sweeper.plan.identity import content_id
 from sweeper.plan.lineage import Inputs
@@ -31,16 +32,16 @@ def preprocessing_of(data: DataConfig) -> Preprocessing:
     return _PREPROCESSING[data.preprocessing]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Asked:
     """The part of a configuration that decides which data set is opened."""
 
     manifest: str
-    relabel: str | None
-    folds: int | None
-    fold: int | None
-    train_size: int | None
-    seed: int
+    relabel: Relabel | None
+    folds: int | None = None
+    fold: int | None = None
+    train_size: int | None = None
+    seed: int = 0
 
 
 def dataset_of(config: TrialConfig) -> Dataset:
@@ -50,19 +51,35 @@ def dataset_of(config: TrialConfig) -> Dataset:
         DataError: with every problem found.
     """
     data = config.data
-    return _dataset(_Asked(data.manifest, data.relabel, data.folds, data.fold, data.train_size, config.seeds.split))
+    if data.folds is None and data.train_size is None:  # the same for every seed
+        return _dataset(_Asked(manifest=data.manifest, relabel=data.relabel))
+    return _dataset(
+        _Asked(
+            manifest=data.manifest,
+            relabel=data.relabel,
+            folds=data.folds,
+            fold=data.fold,
+            train_size=data.train_size,
+            seed=config.seeds.split,
+        )
+    )
 
 
 @lru_cache(maxsize=64)
 def _dataset(asked: _Asked) -> Dataset:
-    return open_dataset(
-        manifest_of(asked.manifest),
-        relabel=asked.relabel,  # type: ignore[arg-type]
+    return choose(
+        manifest_of(asked.manifest).name,
+        _parts(asked.manifest, asked.relabel),
         folds=asked.folds,
         fold=asked.fold,
         fold_seed=asked.seed,
         train_size=asked.train_size,
     )
+
+
+@lru_cache(maxsize=8)
+def _parts(manifest: str, relabel: Relabel | None) -> Parts:
+    return open_parts(manifest_of(manifest), relabel)
 
 
 @lru_cache(maxsize=64)
@@ -87,7 +104,7 @@ def held_out_sets(config: TrialConfig, evaluation: Evaluation) -> dict[str, Held
     if own.held_out is not None:
         sets["held_out"] = own.held_out
     for path in evaluation.sets:
-        further = _dataset(_Asked(path, "things-uniqueid", None, None, None, 0))
+        further = _dataset(_Asked(manifest=path, relabel="things-uniqueid"))
         if further.held_out is not None:
             sets[further.name] = further.held_out
     if not sets:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from sweeper.driver import LEDGER, Outcome, Progress, Run, driver_lock, is_driven, run_sweep, val_loss_of
+from sweeper.driver import LEDGER, Outcome, Progress, Run, run_sweep, val_loss_of
 from sweeper.errors import Problem, StoreError
 from sweeper.execution.base import Backend
 from sweeper.execution.devices import Device, find_device, gpus_per_trial
@@ -26,6 +26,7 @@ from sweeper.reporting.view import SweepView
 from sweeper.sizes import disk_of
 from sweeper.spec.schema import SweepSpec
 from sweeper.specs import find_spec
+from sweeper.store.lease import driven_sweep, held
 from sweeper.store.ledger import DamagedLedger, Ledger
 from sweeper.store.objects import LocalStore
 from sweeper.tracking.base import NullTracker, Tracker
@@ -48,6 +49,7 @@ class Request:
         cache: folder of frozen features; default: inside the store.
         tracking_uri: MLflow server; `off` for none.
         quiet: no display.
+        wait: for another driver of the store.
     """
 
     spec: Path
@@ -58,6 +60,7 @@ class Request:
     cache: Path | None
     tracking_uri: str | None
     quiet: bool
+    wait: bool = False
 
     def command(self) -> str:
         """Returns the command that goes on with this run."""
@@ -110,6 +113,7 @@ def launch(request: Request) -> Outcome:
                 tracker=_tracker(request.tracking_uri, spec, store, progress),
                 progress=progress,
                 stop=stop,
+                wait=request.wait,
             )
         )
 
@@ -210,7 +214,7 @@ def retry_failed(name: str, store_path: Path, trial_ids: Iterable[str] = ()) -> 
         StoreError: a driver uses the store; no trial has such an id.
     """
     store = LocalStore(store_path.absolute(), create=False)
-    with driver_lock(store.root, name):
+    with held(store, name):
         view = open_view(store, name)
         states = {state for trial in _trials_of(view, trial_ids) for state in trial.lineage.state_ids}
         taken = [failure for state, failure in view.failures.items() if state in states]
@@ -249,10 +253,10 @@ def sync_sweep(name: str, store_path: Path, asked: str | None) -> str:
 
     store = LocalStore(store_path.absolute(), create=False)
     while True:
-        is_running, view = is_driven(store.root, name), open_view(store, name)
+        is_running, view = driven_sweep(store) == name, open_view(store, name)
         uri = tracking_uri(asked, view.revision.spec, store)
         sync(view, uri, experiment_name(view), store, is_running=is_running)
-        if is_driven(store.root, name) == is_running:  # else a driver that began or ended meanwhile knows more
+        if (driven_sweep(store) == name) == is_running:  # else a driver that began or ended meanwhile knows more
             return uri
 
 

@@ -36,14 +36,20 @@ def disk_of(trials: Iterable[Trial], tree: Tree, evaluation: Evaluation) -> Disk
     """Returns what features, states, records and the MLflow view of a sweep take when every trial goes to its limit."""
     by_id = {trial.trial_id: trial for trial in trials}
     known: dict[tuple[object, ...], _Sizes] = {}
+    of_baseline: dict[str, _Sizes] = {}
     states = records = 0
     for segment in tree.segments.values():
-        config = by_id[segment.trials[0]].config
-        key = (config.data, config.model, config.seeds.split, config.training.optimizer, config.numerics)
-        if key not in known:
-            known[key] = _sizes(config, evaluation)
-        states += kept_states(segment) * known[key].state
-        records += len(segment.states) * (known[key].epoch + _LEDGER)
+        trial = by_id[segment.trials[0]]
+        baseline_id = trial.baseline_id or trial.trial_id
+        if baseline_id not in of_baseline:
+            config = trial.config
+            key = (config.data, dataset_of(config), config.model, config.training.optimizer, config.numerics)
+            if key not in known:
+                known[key] = _sizes(config, evaluation)
+            of_baseline[baseline_id] = known[key]
+        sizes = of_baseline[baseline_id]
+        states += kept_states(segment) * sizes.state
+        records += len(segment.states) * (sizes.epoch + _LEDGER)
     features = {entry: size for sizes in known.values() for entry, size in sizes.features.items()}
     runs = sum(trial.lineage.last_epoch + 1 for trial in by_id.values())
     return Disk(features=sum(features.values()), states=states, records=records, mlflow=runs * _MLFLOW)

@@ -159,13 +159,13 @@ class Engine:
 
     def regime(self, *perturbations: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
         """Returns what holds in an epoch in which some perturbations act."""
-        from sweeper.plan.lineage import base_regime
+        from sweeper.plan.lineage import ground_of
 
         sweep = self.sweep(**changes)
         trial = sweep.trials[0]
         windows = self.config(**merged(changes, {"perturbation": list(perturbations)})).perturbation
         acting = [window.regime(trial.config.seeds.noise) for window in windows]
-        return {**base_regime(trial.config, trial.inputs), "perturbation": acting or None}
+        return {**ground_of(trial.config, trial.inputs).regime.fields, "perturbation": acting or None}
 
 
 def local_backend() -> Any:

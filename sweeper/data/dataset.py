@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sweeper.data.images import ImageSet, empty_image_set
 from sweeper.data.manifest import Manifest, Relabel
-from sweeper.data.parts import NamedRdm, Problems, Stimuli
+from sweeper.data.parts import NamedRdm, Parts, Problems, Stimuli
 from sweeper.data.reading import read_parts
 from sweeper.data.sources import Triplets
 from sweeper.errors import DataError, Problem
@@ -99,11 +99,17 @@ def open_dataset(
     Args:
         manifest: what to open.
         relabel: None takes the manifest's choice.
-        folds: number of folds that the pool is cut into; the manifest's own held-out set is then left out.
-        fold: 0-based fold that becomes the held-out set.
-        fold_seed: seed of the folds and of `train_size`.
-        train_size: keeps that many images of the pool, the first of a seeded permutation, so that a smaller size
-            is part of every larger one.
+        folds, fold, fold_seed, train_size: as in `choose`.
+
+    Raises:
+        DataError: with every problem found in the files.
+    """
+    parts = open_parts(manifest, relabel)
+    return choose(manifest.name, parts, folds=folds, fold=fold, fold_seed=fold_seed, train_size=train_size)
+
+
+def open_parts(manifest: Manifest, relabel: Relabel | None = None) -> Parts:
+    """Reads all that a manifest names, whatever is trained on and held out of it.
 
     Raises:
         DataError: with every problem found in the files.
@@ -111,6 +117,32 @@ def open_dataset(
     problems = Problems()
     parts = read_parts(manifest, relabel or manifest.relabel, problems)
     problems.raise_any()
+    return parts
+
+
+def choose(
+    name: str,
+    parts: Parts,
+    *,
+    folds: int | None = None,
+    fold: int | None = None,
+    fold_seed: int = 0,
+    train_size: int | None = None,
+) -> Dataset:
+    """Chooses what is trained on and what is held out.
+
+    Args:
+        name: the manifest's.
+        parts: what it leads to.
+        folds: number of folds that the pool is cut into; the manifest's own held-out set is then left out.
+        fold: 0-based fold that becomes the held-out set.
+        fold_seed: seed of the folds and of `train_size`.
+        train_size: keeps that many images of the pool, the first of a seeded permutation, so that a smaller size
+            is part of every larger one.
+
+    Raises:
+        DataError: there is no such fold or size, or a reference does not cover the held-out set.
+    """
     pool, held_out, notes = parts.pool, parts.held_out, list(parts.notes)
     if folds is not None or fold is not None:
         pool, held_out = _fold(pool, folds, fold, fold_seed)
@@ -121,7 +153,7 @@ def open_dataset(
         pool = _first(pool, train_size, fold_seed)
     references, left_out = _references(parts.rdms, held_out, strict=folds is None)
     return Dataset(
-        name=manifest.name,
+        name=name,
         pool=empty_image_set() if pool is None else pool.images,
         targets=_targets(pool),
         row_ids=_row_ids(pool),

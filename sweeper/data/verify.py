@@ -4,21 +4,24 @@ Nothing here raises for bad data: every check ends in findings, and a part that 
 checks of the others to go on.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from pathlib import Path
+from typing import Literal, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sweeper.data.fields import ImageSource
 from sweeper.data.images import ImageSet
 from sweeper.data.manifest import Manifest
 from sweeper.data.parts import NamedRdm, Parts, Problems
 from sweeper.data.reading import read_parts
 from sweeper.data.relabel import concept_of, find_mislabelled
-from sweeper.data.sources import Triplets
+from sweeper.data.sources import Triplets, image_set_of
 from sweeper.data.tables import Table
-from sweeper.errors import DataError
+from sweeper.errors import DataError, Problem
 
 Level: TypeAlias = Literal["ok", "note", "warning", "error"]
 
@@ -27,6 +30,8 @@ Level: TypeAlias = Literal["ok", "note", "warning", "error"]
 _CLEARLY_BETTER = 0.1
 _UNRELATED = 0.1
 _MAX_SHOWN = 5
+_MAX_IMAGES_SHOWN = 20
+_EVERY_IMAGE = "every image exists"  # the rule by which `image_set_of` refuses a set that lacks images
 
 # The 48 held-out concepts of THINGS in the order of their RDM (`RDM48_triplet.mat`, `triplet48_index.npy`).
 _THINGS48 = (
@@ -56,23 +61,42 @@ class Finding:
     remedy: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Pictures:
+    """Holds one set's images that are there, and the names of those that are not.
+
+    Attributes:
+        name: `images` or `held_out`.
+        where: the place of what names them.
+        source: the place of the folder or array; differs from `where` if the held-out set shares the pool's.
+    """
+
+    name: str
+    where: str
+    source: str
+    images: ImageSet
+    missing: tuple[str, ...] = ()
+
+
 def verify_manifest(manifest: Manifest) -> list[Finding]:
     """Checks everything a manifest names; images are decoded, so allow about 10 ms for each."""
     problems = Problems()
     parts = read_parts(manifest, manifest.relabel, problems)
+    pictures = _pictures_of(manifest, parts)
+    told = {found.source for found in pictures if found.missing}  # by `_check_images`, which names more of them
     findings = [
         Finding(level="error", check="files", where=p.where, message=_sentence(p.rule, p.got), remedy=p.remedy)
         for p in problems.found
+        if p.rule != _EVERY_IMAGE or not any(p.where.startswith(f"{place}: ") for place in told)
     ]
     findings += _check_provenance(manifest)
     findings += _check_labels(manifest, parts)
     for name, table in (("targets", parts.pool_table), ("held_out", parts.held_out_table)):
         if table is not None:
             findings += _check_targets(manifest.where(name), name, table)
-    for name, stimuli in (("images", parts.pool), ("held_out", parts.held_out)):
-        if stimuli is not None:
-            findings += _check_images(manifest.where(name), name, stimuli.images)
-    findings += _check_leaks(manifest, parts)
+    for found in pictures:
+        findings += _check_images(found)
+    findings += _check_leaks(manifest, {found.name: found.images for found in pictures})
     findings += _check_references(manifest, parts)
     if parts.triplets is not None:
         findings += _check_triplets(manifest.where("triplets"), parts.triplets, parts)
@@ -145,37 +169,105 @@ def _check_targets(where: str, name: str, table: Table) -> Iterator[Finding]:
         yield Finding(level="warning", check="targets", where=where, message=text, remedy="Look for rows listed twice")
 
 
-def _check_images(where: str, name: str, images: ImageSet) -> Iterator[Finding]:
+def _pictures_of(manifest: Manifest, parts: Parts) -> list[_Pictures]:
+    """Returns the pool's and the held-out set's images, also where some are missing and `parts` has none."""
+    found = []
+    if manifest.generator is not None or manifest.images is not None:
+        names = None if parts.pool_table is None else parts.pool_table.names
+        place = manifest.where("images")
+        ready = None if parts.pool is None else parts.pool.images
+        found.append(_pictures("images", place, place, ready, manifest.images, names))
+    own = manifest.held_out
+    if manifest.generator is not None or own is not None:
+        source = manifest.images if own is None or own.images is None else own.images
+        names = None if parts.held_out_table is None else parts.held_out_table.names
+        if names is None and own is not None and own.targets is None and own.rows is None and source is not None:
+            names = source.names if isinstance(source.names, tuple) else None
+        place = manifest.where("images") if own is None or own.images is None else manifest.where("held_out", "images")
+        ready = None if parts.held_out is None else parts.held_out.images
+        found.append(_pictures("held_out", manifest.where("held_out"), place, ready, source, names))
+    return [pictures for pictures in found if pictures is not None]
+
+
+def _pictures(
+    name: str, where: str, place: str, ready: ImageSet | None, source: ImageSource | None, names: Sequence[str] | None
+) -> _Pictures | None:
+    """Returns one set as it was read, or else what of it there is; None where that cannot be told."""
+    if ready is not None:
+        return _Pictures(name=name, where=where, source=place, images=ready)
+    if names is None or source is None or source.folder is None or not source.folder.is_dir():
+        return None
+    files = _files_by_name(source, names)
+    images = ImageSet(names=tuple(files), sources=tuple(files.values()))
+    missing = tuple(image for image in names if image not in files)
+    return _Pictures(name=name, where=where, source=place, images=images, missing=missing)
+
+
+def _files_by_name(source: ImageSource, names: Sequence[str]) -> dict[str, Path]:
+    """Finds the files of those images that a folder has, in the order of `names`."""
+    groups: Iterable[Sequence[str] | None] = ((image,) for image in names)
+    if "*" in source.pattern:  # one search of the folder, not one for each image
+        source, groups = source.model_copy(update={"names": None}), (None,)
+    files: dict[str, Path] = {}
+    for group in groups:
+        try:
+            images = image_set_of(source, group)
+        except DataError:
+            continue
+        files |= zip(images.names, cast("tuple[Path, ...]", images.sources), strict=True)
+    return {image: files[image] for image in names if image in files}
+
+
+def _check_images(pictures: _Pictures) -> Iterator[Finding]:
+    name, where, images = pictures.name, pictures.where, pictures.images
     broken, sizes = [], set()
     for i, image_name in enumerate(images.names):
         try:
             sizes.add(images.rgb(i).shape[:2])
         except DataError as error:
-            broken.append(f"{image_name} ({error.problems[0].got})")
-    if broken:
-        text = f"{name}: {len(broken)} of {len(images)} images do not decode: {'; '.join(broken[:_MAX_SHOWN])}"
-        yield Finding(level="error", check="images", where=where, message=text, remedy="Fetch them again")
+            broken.append(f"{image_name} ({_without_path(error.problems[0])})")
+    bad = [*(f"{image} (missing)" for image in pictures.missing), *broken]
+    if bad:
+        total = len(images) + len(pictures.missing)
+        text = f"{name}: {len(bad)} of {total} images cannot be used, {len(pictures.missing)} missing and "
+        text += f"{len(broken)} undecodable: {', '.join(bad[:_MAX_IMAGES_SHOWN])}"
+        text += f" and {len(bad) - _MAX_IMAGES_SHOWN} more" if len(bad) > _MAX_IMAGES_SHOWN else ""
+        remedy = "Fetch them again"
+        if pictures.missing:
+            remedy += "; for missing ones, look at the `pattern` by which a name becomes a file, too"
+        yield Finding(level="error", check="images", where=where, message=text, remedy=remedy)
     else:
         shape = "x".join(map(str, sorted(sizes)[0])) if len(sizes) == 1 else f"{len(sizes)} different sizes"
         text = f"{name}: {len(images)} images exist and decode ({shape} pixels)" if images.names else f"{name}: none"
         yield Finding(level="ok", check="images", where=where, message=text)
     first: dict[str, str] = {}
-    same = [(first.setdefault(digest, n), n) for n, digest in zip(images.names, images.digests, strict=True)]
+    same = [(first.setdefault(digest, n), n) for n, digest in _digests(images)]
     repeated = [f"{n} = {other}" for other, n in same if other != n]
     if repeated:
         text = f"{name}: {len(repeated)} images have the bytes of another: {', '.join(repeated[:_MAX_SHOWN])}"
         yield Finding(level="warning", check="images", where=where, message=text, remedy="Keep one of each")
 
 
-def _check_leaks(manifest: Manifest, parts: Parts) -> Iterator[Finding]:
+def _digests(images: ImageSet) -> Iterator[tuple[str, str]]:
+    """Yields name and digest of every image whose bytes can be read; `_check_images` tells of the others."""
+    for i, name in enumerate(images.names):
+        with suppress(DataError):
+            yield name, images.subset([i]).digests[0]
+
+
+def _without_path(problem: Problem) -> str:
+    """Returns what Pillow said, without the long path that it repeats."""
+    return (problem.got or problem.rule).replace(f" {problem.where!r}", "")
+
+
+def _check_leaks(manifest: Manifest, images: Mapping[str, ImageSet]) -> Iterator[Finding]:
     """Looks for held-out pictures that are trained on under another name."""
-    if parts.pool is None or parts.held_out is None:
+    if len(images) < 2:
         return
     pool: dict[str, str] = {}
-    for name, digest in zip(parts.pool.images.names, parts.pool.images.digests, strict=True):
+    for name, digest in _digests(images["images"]):
         pool.setdefault(digest, name)
-    held_out = zip(parts.held_out.images.names, parts.held_out.images.digests, strict=True)
-    leaks = [f"{name} = {pool[digest]}" for name, digest in held_out if digest in pool]
+    leaks = [f"{name} = {pool[digest]}" for name, digest in _digests(images["held_out"]) if digest in pool]
     where = manifest.where("held_out")
     if leaks:
         text = f"{len(leaks)} held-out images are in the pool too: {', '.join(leaks[:_MAX_SHOWN])}"
@@ -183,7 +275,7 @@ def _check_leaks(manifest: Manifest, parts: Parts) -> Iterator[Finding]:
             level="error", check="held-out set", where=where, message=text, remedy="Take them out of the pool"
         )
     else:
-        sizes = f"{len(parts.held_out.images)} held out, {len(parts.pool.images)} in the pool, none in both"
+        sizes = f"{len(images['held_out'])} held out, {len(images['images'])} in the pool, none in both"
         yield Finding(level="ok", check="held-out set", where=where, message=sizes)
 
 

@@ -41,7 +41,8 @@ class ResolvedSweep:
     @cached_property
     def items_by_state(self) -> Mapping[str, tuple[Item, ...]]:
         """What is measured on each state of the sweep."""
-        return {state: self.items[trial.trial_id] for trial in self.trials for state in trial.lineage.state_ids}
+        pieces = self.tree.segments.values()
+        return {state: self.items[piece.trials[0]] for piece in pieces for state in piece.states.values()}
 
     def all_items(self) -> tuple[Item, ...]:
         """Returns every item once, in the order of the trials."""
@@ -62,19 +63,19 @@ def resolve_sweep(spec: SweepSpec, *, device: str, device_model: str | None = No
     """
     swept = expand(spec)
     _refuse_overlap(spec, swept)
-    found: dict[TrialConfig, Inputs] = {}
+    found: dict[tuple[object, ...], Inputs] = {}
 
     def look_up(config: TrialConfig) -> Inputs:
-        key = config.baseline()
+        key = (dataset_of(config), config.model, config.numerics)
         if key not in found:
             wanted = device if config.numerics.device == "auto" else config.numerics.device
             found[key] = inputs_of(config, device=wanted, device_model=device_model)
         return found[key]
 
-    by_data: dict[tuple[object, int], tuple[Item, ...]] = {}
+    by_data: dict[tuple[object, ...], tuple[Item, ...]] = {}
 
     def items_for(config: TrialConfig) -> tuple[Item, ...]:
-        key = (config.data, config.seeds.split)
+        key = (dataset_of(config), config.data)
         if key not in by_data:
             sets = held_out_sets(config, spec.evaluation)
             by_data[key] = items_of(spec.evaluation, sets, config.data.preprocessing)

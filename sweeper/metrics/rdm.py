@@ -8,7 +8,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.distance import pdist, squareform
 
 Array = NDArray[np.float64]
 RdmMetric = Literal["correlation", "cosine", "euclidean"]
@@ -117,6 +116,8 @@ def _angles(rows: Array, floor: Array, fault: str) -> Array:
 
 def _euclidean(rows: Array, floor: Array) -> Array:
     del floor  # every pair of finite rows has a distance
+    from scipy.spatial.distance import pdist, squareform  # slow to import, and only this distance needs it
+
     return np.asarray(squareform(pdist(rows)), dtype=np.float64)
 
 

@@ -1,13 +1,13 @@
 """What a run would do and cost, in numbers that stand before anything is trained."""
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from itertools import takewhile
 from typing import Any
 
 from sweeper.plan.stock import Stock
-from sweeper.plan.tree import Tree
+from sweeper.plan.tree import Segment, Tree
 from sweeper.plan.trials import Trial
 
 
@@ -130,9 +130,8 @@ def summarize_plan(
         disk: what it takes.
     """
     pending = set(stock.pending)
-    ends = {trial.trial_id: _end(trial, val_loss, pending.isdisjoint(tree.paths[trial.trial_id])) for trial in trials}
-    states = {state for trial in trials for state in trial.lineage.state_ids[1 : ends[trial.trial_id] + 1]}
-    present = sum(state in val_loss for state in states)
+    ends = {trial.trial_id: _end(trial, tree, val_loss, pending) for trial in trials}
+    present = sum(_present(segment, ends, val_loss) for segment in tree.segments.values())
     measured = sorted(seconds)
     per_epoch = _quartiles(measured) if measured else None
     total = stock.missing + stock.rebuilt
@@ -154,13 +153,22 @@ def summarize_plan(
     )
 
 
-def _end(trial: Trial, val_loss: Mapping[str, float], is_settled: bool) -> int:
-    states = trial.lineage.state_ids
-    seen = list(takewhile(val_loss.__contains__, states))
-    end = trial.stop.ended_at({epoch: val_loss[state] for epoch, state in enumerate(seen)})
+def _present(segment: Segment, ends: Mapping[str, int], val_loss: Mapping[str, float]) -> int:
+    """Returns how many training epochs of a segment that its trials go through have records."""
+    last = max(ends[trial] for trial in segment.trials)
+    return sum(1 <= epoch <= last and state in val_loss for epoch, state in segment.states.items())
+
+
+def _end(trial: Trial, tree: Tree, val_loss: Mapping[str, float], pending: Set[str]) -> int:
+    path = tree.paths[trial.trial_id]
+    way = (item for segment_id in path for item in tree.segments[segment_id].states.items())
+    last = trial.lineage.last_epoch
+    seen = takewhile(lambda item: item[0] <= last and item[1] in val_loss, way)
+    curve = {epoch: val_loss[state] for epoch, state in seen}
+    end = trial.stop.ended_at(curve)
     if end is not None:
         return end
-    return max(len(seen) - 1, 0) if is_settled else trial.lineage.last_epoch
+    return max(curve, default=0) if pending.isdisjoint(path) else last
 
 
 def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:

@@ -4,9 +4,11 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 ID_LENGTH = 32  # 128 bits of SHA-256, in hexadecimal digits
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def canonical(value: Any) -> Any:
@@ -34,12 +36,30 @@ def canonical(value: Any) -> Any:
 
 def canonical_json(value: Any) -> bytes:
     """Returns the canonical UTF-8 text of a value."""
-    return json.dumps(canonical(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return _ENCODER.encode(canonical(value)).encode()
+
+
+def join_fields(texts: Mapping[str, bytes]) -> bytes:
+    """Returns the canonical text of a mapping from those of its values, none of which is None.
+
+    What many values have in common is so written once.
+    """
+    return b"{" + b",".join([_key_text(key) + b":" + text for key, text in sorted(texts.items())]) + b"}"
+
+
+@lru_cache(maxsize=1024)
+def _key_text(key: str) -> bytes:
+    return canonical_json(key)
 
 
 def content_id(kind: str, value: Any) -> str:
     """Returns the identity of a value of one kind: 32 hexadecimal digits."""
-    return hashlib.sha256(kind.encode() + b"\n" + canonical_json(value)).hexdigest()[:ID_LENGTH]
+    return text_id(kind, canonical_json(value))
+
+
+def text_id(kind: str, text: bytes) -> str:
+    """Returns the identity of a value of one kind by its canonical text."""
+    return hashlib.sha256(kind.encode() + b"\n" + text).hexdigest()[:ID_LENGTH]
 
 
 def state_id(anchor: str, regime_id: str, num_epochs: int) -> str:

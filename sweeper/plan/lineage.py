@@ -7,13 +7,14 @@ agree up to an epoch therefore share all ids up to it, whoever asked for them an
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import groupby, pairwise
 from typing import Any
 
-from sweeper.plan.identity import content_id, state_id
+from sweeper.plan.identity import canonical_json, content_id, join_fields, state_id, text_id
 from sweeper.plan.stopping import Stop
-from sweeper.spec.schema import TrialConfig
+from sweeper.spec.schema import DataConfig, Numerics, Training, TrialConfig
+from sweeper.spec.variants import AnyModel
 
 SEMANTICS = 1
 """Raised whenever code changes numbers that a regime describes."""
@@ -93,57 +94,102 @@ class Lineage:
         return tuple(ids)
 
 
-def root_id(config: TrialConfig, inputs: Inputs) -> str:
-    """Returns the id of the untrained model: what is built, from which seed, and on which split it is measured."""
-    return content_id("root", {**_setting(config, inputs), "seed": config.seeds.init})
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ground:
+    """What configurations have in common that differ in windows, noise seed and stopping only.
+
+    Attributes:
+        root: id of the untrained model: what is built, from which seed, and on which split it is measured.
+        regime: what holds in every undisturbed epoch.
+        text: the regime's canonical text.
+        texts: canonical texts of its fields.
+    """
+
+    root: str
+    regime: Regime
+    text: bytes
+    texts: Mapping[str, bytes]
+
+    def disturbed(self, acting: list[dict[str, object]]) -> Regime:
+        """Returns the regime under some perturbations."""
+        text = join_fields({**self.texts, "perturbation": canonical_json(acting)})
+        return Regime(text_id("regime", text), {**self.regime.fields, "perturbation": acting})
 
 
-def base_regime(config: TrialConfig, inputs: Inputs) -> dict[str, Any]:
-    """Returns what holds in every undisturbed epoch of a configuration."""
-    training = config.training
-    return {
-        **_setting(config, inputs),
-        "optimizer": training.optimizer.model_dump(),
-        "batch_size": training.batch_size,
-        "order": {"rule": training.order, "seed": config.seeds.order},
-    }
+def ground_of(config: TrialConfig, inputs: Inputs) -> Ground:
+    """Returns the ground of a configuration."""
+    seeds = config.seeds
+    return _ground(
+        config.data, config.model, config.training, config.numerics, seeds.split, seeds.init, seeds.order, inputs
+    )
 
 
-def _setting(config: TrialConfig, inputs: Inputs) -> dict[str, Any]:
-    """Returns what is the same in every epoch, the untrained model's included: network, data and split, numerics."""
-    data = config.data
-    return {
+@lru_cache(maxsize=4096)
+def _ground(
+    data: DataConfig,
+    model: AnyModel,
+    training: Training,
+    numerics: Numerics,
+    split: int,
+    init: int,
+    order: int,
+    inputs: Inputs,
+) -> Ground:
+    setting = {  # the same in every epoch, the untrained model's included: network, data and split, numerics
         "semantics": inputs.semantics,
-        "model": _model_fields(config, inputs),
+        "model": model.regime(dict(inputs.model)),
         "data": inputs.data,
         "preprocessing": data.preprocessing,
-        "split": {"rule": data.split, "seed": config.seeds.split, "train_fraction": data.train_fraction},
-        "numerics": _numerics_fields(config, inputs),
+        "split": {"rule": data.split, "seed": split, "train_fraction": data.train_fraction},
+        "numerics": {
+            **numerics.model_dump(exclude={"device", "strict"}),
+            "device": inputs.device,
+            "device_model": inputs.device_model,
+        },
     }
+    base = {
+        **setting,
+        "optimizer": training.optimizer.model_dump(),
+        "batch_size": training.batch_size,
+        "order": {"rule": training.order, "seed": order},
+    }
+    texts = {name: canonical_json(value) for name, value in base.items()}
+    text = join_fields(texts)
+    return Ground(
+        root=content_id("root", {**setting, "seed": init}),
+        regime=Regime(text_id("regime", text), {**base, "perturbation": None}),
+        text=text,
+        texts=texts,
+    )
+
+
+def root_id(config: TrialConfig, inputs: Inputs) -> str:
+    """Returns the id of the untrained model of a configuration."""
+    return ground_of(config, inputs).root
 
 
 def lineage_of(config: TrialConfig, inputs: Inputs) -> Lineage:
     """Returns the lineage of a trial, as far as its stopping rule can let it go."""
-    regimes = _Regimes(config, inputs)
-    root = root_id(config, inputs)
-    anchor, stretches = root, []
+    ground = ground_of(config, inputs)
+    regimes = _Regimes(config, ground)
+    anchor, stretches = ground.root, []
     pieces = pairwise(regimes.edges(Stop.of(config).last_epoch))
     for regime, same in groupby(pieces, key=lambda piece: regimes.at(piece[0])):
         covered = list(same)
         stretch = Stretch(anchor=anchor, regime=regime, first_epoch=covered[0][0], last_epoch=covered[-1][1] - 1)
         stretches.append(stretch)
         anchor = stretch.state_id(stretch.last_epoch)
-    return Lineage(root=root, stretches=tuple(stretches))
+    return Lineage(root=ground.root, stretches=tuple(stretches))
 
 
 class _Regimes:
     """Knows the regime of every epoch of one configuration."""
 
-    def __init__(self, config: TrialConfig, inputs: Inputs) -> None:
-        self._base = base_regime(config, inputs)
+    def __init__(self, config: TrialConfig, ground: Ground) -> None:
+        self._ground = ground
         self._windows = [(window.active_epochs(), window) for window in config.perturbation]
         self._noise_seed = config.seeds.noise
-        self._known: dict[tuple[int, ...], Regime] = {}
+        self._known: dict[tuple[int, ...], Regime] = {(): ground.regime}
 
     def edges(self, last_epoch: int) -> list[int]:
         """Returns the epochs at which the regime may change, from 1 to the one after the last."""
@@ -155,14 +201,5 @@ class _Regimes:
         active = tuple(index for index, (epochs, _) in enumerate(self._windows) if epoch in epochs)
         if active not in self._known:
             acting = [self._windows[index][1].regime(self._noise_seed) for index in active]
-            self._known[active] = Regime.of({**self._base, "perturbation": acting or None})
+            self._known[active] = self._ground.disturbed(acting)
         return self._known[active]
-
-
-def _model_fields(config: TrialConfig, inputs: Inputs) -> dict[str, Any]:
-    return config.model.regime(dict(inputs.model))
-
-
-def _numerics_fields(config: TrialConfig, inputs: Inputs) -> dict[str, Any]:
-    fields = config.numerics.model_dump(exclude={"device", "strict"})
-    return {**fields, "device": inputs.device, "device_model": inputs.device_model}

@@ -65,8 +65,8 @@ class StockTaker:
                 needed.add(segment_id)
         pending = tuple(segment_id for segment_id in self._tree.segments if segment_id in needed)
         segments = [self._tree.segments[segment_id] for segment_id in pending]
-        lacking = [segment.states[e] for segment in segments for e in segment.epochs if e <= self.last_wanted(segment)]
-        lacking = [state for state in lacking if state not in self._known.val_loss]
+        wanted = [state for segment in segments for state in self._wanted(segment)]
+        lacking = [state for state in wanted if state not in self._known.val_loss]
         partly = [state for state in lacking if state in self._known.partly]
         again = partly + [state for segment in segments for state in self._again(segment)]
         remeasured = sum(self._known.has_state(state) for state in again)
@@ -118,10 +118,21 @@ class StockTaker:
             curve[epoch] = self._loss(state)
         return segment.last_epoch
 
+    def _wanted(self, segment: Segment) -> list[str]:
+        """Returns the states that training makes and that may be wanted."""
+        last = self.last_wanted(segment)
+        return [segment.states[epoch] for epoch in segment.epochs if epoch <= last]
+
     def curve_before(self, segment: Segment) -> dict[int, float]:
         """Returns the validation loss by epoch on the way to a segment."""
-        states = self._trials[segment.trials[0]].lineage.state_ids[: segment.first_epoch]
-        return {epoch: self._loss(state) for epoch, state in enumerate(states) if self._has_loss(state)}
+        if not self._known.val_loss and not self._known.partly:
+            return {}
+        way, parent = [], segment.parent
+        while parent is not None:
+            way.append(self._tree.segments[parent])
+            parent = way[-1].parent
+        states = (item for piece in reversed(way) for item in piece.states.items())
+        return {epoch: self._loss(state) for epoch, state in states if self._has_loss(state)}
 
     def _has_loss(self, state: str) -> bool:
         return state in self._known.val_loss or state in self._known.partly

@@ -48,7 +48,7 @@ class Segment:
                 states[epoch] = state_id(self.anchor, self.regime.regime_id, self.offset + epoch - first + 1)
         return states
 
-    @property
+    @cached_property
     def segment_id(self) -> str:
         """The id of the last state."""
         return self.states[self.last_epoch]

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
-from sweeper.plan.identity import content_id
-from sweeper.plan.lineage import Inputs, Lineage, base_regime, lineage_of, root_id
+from sweeper.plan.identity import canonical_json, join_fields, text_id
+from sweeper.plan.lineage import Inputs, Lineage, ground_of, lineage_of
 from sweeper.plan.stopping import Stop
-from sweeper.spec.schema import TrialConfig
+from sweeper.spec.schema import Stopping, TrialConfig
 
 Role = Literal["trial", "control", "baseline"]
 
@@ -60,18 +60,22 @@ def trial_id(config: TrialConfig, inputs: Inputs) -> str:
         {**window.regime(config.seeds.noise), "start": window.start, "length": window.length}
         for window in config.perturbation
     ]
-    stopping = config.stopping
+    ground = ground_of(config, inputs)
+    texts = {
+        "root": canonical_json(ground.root),
+        "regime": ground.text,
+        "max_epochs": canonical_json(config.training.max_epochs),
+        "stopping": _stopping_text(config.stopping),
+    }
+    if windows:
+        texts["windows"] = canonical_json(windows)
+    return text_id("trial", join_fields(texts))
+
+
+@lru_cache(maxsize=64)
+def _stopping_text(stopping: Stopping) -> bytes:
     horizon = stopping.horizon if stopping.rule == "horizon" else None  # the default's number, where left out
-    return content_id(
-        "trial",
-        {
-            "root": root_id(config, inputs),
-            "regime": base_regime(config, inputs),
-            "windows": windows or None,
-            "max_epochs": config.training.max_epochs,
-            "stopping": {**stopping.model_dump(), "horizon_after_window": horizon},
-        },
-    )
+    return canonical_json({**stopping.model_dump(), "horizon_after_window": horizon})
 
 
 def resolve(
@@ -84,19 +88,31 @@ def resolve(
         inputs_of: finds what lies outside the spec (digests of data and weights).
     """
     trials: dict[str, Trial] = {}
+    undisturbed: dict[tuple[object, ...], Trial] = {}
     baselines: dict[str, Trial] = {}
     for fields, config in swept:
         inputs = inputs_of(config)
-        undisturbed = _trial("baseline", _unperturbed(fields), config.baseline(), inputs, None)
         if not config.perturbation:
-            trials.setdefault(undisturbed.trial_id, _trial("trial", fields, config, inputs, None))
+            trial = _trial("trial", fields, config, inputs, None)
+            trials.setdefault(trial.trial_id, trial)
             continue
+        key = (*_apart_from_windows(config), inputs)
+        if key not in undisturbed:
+            undisturbed[key] = _trial("baseline", _unperturbed(fields), config.baseline(), inputs, None)
+        baseline = undisturbed[key]
         role: Role = "control" if all(window.control for window in config.perturbation) else "trial"
-        trial = _trial(role, fields, config, inputs, undisturbed.trial_id)
+        trial = _trial(role, fields, config, inputs, baseline.trial_id)
         trials.setdefault(trial.trial_id, trial)
-        baselines.setdefault(undisturbed.trial_id, undisturbed)
+        baselines.setdefault(baseline.trial_id, baseline)
     added = (trial for trial in baselines.values() if trial.trial_id not in trials)
     return (*trials.values(), *added)
+
+
+def _apart_from_windows(config: TrialConfig) -> tuple[object, ...]:
+    """Returns what a configuration and its baseline have in common."""
+    seeds = config.seeds
+    sections = (config.data, config.model, config.training, config.stopping, config.numerics)
+    return (*sections, seeds.split, seeds.init, seeds.order)
 
 
 def _trial(

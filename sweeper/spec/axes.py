@@ -54,11 +54,12 @@ def expand(spec: SweepSpec) -> tuple[SweptTrial, ...]:
     """
     trials: dict[TrialConfig, SweptTrial] = {}
     problems: dict[Problem, None] = {}
+    configs = Configs(spec.base)
     for choices in assignments(spec.axes, spec.exclude):
-        raw, _ = assign(spec.base, choices)
         try:
-            config = TrialConfig.model_validate(raw)
+            config = configs.of(choices)
         except ValidationError as error:
+            raw, _ = assign(spec.base, choices)
             problems |= dict.fromkeys(found.problem(spec.name) for found in findings(error, raw))
             continue
         if config not in trials:
@@ -67,6 +68,31 @@ def expand(spec: SweepSpec) -> tuple[SweptTrial, ...]:
     if problems:
         raise SpecError(tuple(problems))
     return tuple(trials.values())
+
+
+class Configs:
+    """Makes the configurations of a spec's assignments. A section that trials have in common is checked once."""
+
+    def __init__(self, base: Mapping[str, Any]) -> None:
+        """Takes the sections as written."""
+        self._base = base
+        self._known: dict[tuple[object, ...], Any] = {}
+
+    def of(self, choices: Sequence[Choice]) -> TrialConfig:
+        """Returns the configuration of an assignment.
+
+        Raises:
+            ValidationError: it breaks a rule; as for the sections that `assign` makes.
+        """
+        keys: dict[str, tuple[object, ...]] = {section: (section,) for section in self._base}
+        for choice in choices:
+            section = choice.name.partition(".")[0]
+            keys[section] = (*keys.get(section, (section,)), choice.origin)
+        if not all(key in self._known for key in keys.values()):
+            config = TrialConfig.model_validate(assign(self._base, choices)[0])
+            self._known |= {key: getattr(config, section) for section, key in keys.items()}
+            return config
+        return TrialConfig.model_validate({section: self._known[key] for section, key in keys.items()})
 
 
 def count(blocks: Iterable[AxisBlock]) -> int:

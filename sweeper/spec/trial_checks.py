@@ -1,9 +1,12 @@
 """Checks of every trial of a spec, each broken rule told once, at the value that breaks it."""
 
 from collections.abc import Mapping, Set
+from contextlib import suppress
 from typing import Any
 
-from sweeper.spec.axes import Choice, Placed, assign, assignments
+from pydantic import ValidationError
+
+from sweeper.spec.axes import Choice, Configs, Placed, assign, assignments
 from sweeper.spec.axis_checks import AxisChecks
 from sweeper.spec.diagnose import diagnose, mend, validate
 from sweeper.spec.document import Path
@@ -41,9 +44,12 @@ class _Trials:
     ) -> None:
         self._raw, self._base, self._mended, self._dropped, self._report = raw, base, mended, dropped, report
         self._num_diagnosed = 0
+        self._configs = Configs(base)
 
     def check(self, choices: tuple[Choice, ...]) -> TrialConfig | None:
         """Returns the configuration of a trial if it is valid; what is new is told."""
+        with suppress(ValidationError):
+            return self._configs.of(choices)
         trial, placed = assign(self._base, choices)
         config, layer = validate(trial)
         many = self._num_diagnosed >= _MAX_DIAGNOSED

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 
 from sweeper.errors import Problem, StoreError
 
-Kind = Literal["states", "records", "outputs", "failures", "conflicts", "sweeps"]
+Kind = Literal["states", "records", "outputs", "failures", "conflicts", "sweeps", "leases"]
 
 FORMAT = "sweeper-object-1"
 STORE_FORMAT = 1
@@ -49,7 +49,7 @@ class ObjectStore(Protocol):
         """Yields the keys of one kind in sorted order."""
 
     def drop(self, kind: Kind, key: str) -> None:
-        """Removes an object; only states that nothing pins are ever removed."""
+        """Removes an object; of what tells results only states that nothing pins are ever removed."""
 
 
 def seal(payload: bytes) -> bytes:

@@ -37,8 +37,74 @@ def test_what_cannot_be_read_does_not_stop_the_other_checks(lab: Lab) -> None:
     (lab.folder / "images" / "thing03.png").unlink()
     (lab.folder / "trials.npz").unlink()
     findings = findings_of(lab.manifest())
-    assert [f.check for f in bad(findings)] == ["files", "files"]
+    assert [f.check for f in bad(findings)] == ["files", "images"]
     assert only(findings, "ok", "row order")
+
+
+def test_missing_and_broken_images_are_told_in_one_run(lab: Lab) -> None:
+    folder = lab.folder / "images"
+    (folder / "thing03.png").unlink()
+    (folder / "thing05.png").write_bytes(b"\x89PNG nothing")
+    (folder / "apple.png").unlink()
+    (folder / "boat.png").write_bytes(b"")
+    (folder / "thing07.png").write_bytes((folder / "thing04.png").read_bytes())
+    (folder / "kiwi.png").write_bytes((folder / "thing04.png").read_bytes())
+    findings = findings_of(lab.manifest())
+    pool, held_out = (f for f in findings if (f.level, f.check) == ("error", "images"))
+    assert "2 of 12 images cannot be used, 1 missing and 1 undecodable: thing03 (missing), thing05 (" in pool.message
+    assert "2 of 5 images cannot be used, 1 missing and 1 undecodable: apple (missing), boat (" in held_out.message
+    assert str(lab.folder) not in pool.message + held_out.message
+    assert pool.remedy is not None
+    assert "pattern" in pool.remedy
+    assert "thing07 = thing04" in only(findings, "warning", "images").message
+    assert "kiwi = thing04" in only(findings, "error", "held-out set").message
+    assert not [f for f in findings if f.check == "files"]
+
+
+def test_an_unreadable_image_stops_no_other_check(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_bytes = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path.name in ("thing03.png", "kiwi.png"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    (lab.folder / "images" / "thing03.png").write_bytes(b"nothing")
+    findings = findings_of(lab.manifest())
+    assert "1 undecodable: thing03 (" in only(findings, "error", "images").message
+    assert only(findings, "ok", "row order")
+
+
+def test_images_found_by_a_search_are_told_likewise(lab: Lab) -> None:
+    (lab.folder / "images" / "thing03.png").unlink()
+    (lab.folder / "images" / "thing05.png").write_bytes(b"nothing")
+    for target in ("pattern: '*.png'", "pattern: '**/*.png'"):
+        text = lab.text.replace('pattern: "{name}.png"', target)
+        found = only(findings_of(lab.manifest(text)), "error", "images").message
+        assert "thing03 (missing), thing05 (" in found
+
+
+def test_many_bad_images_are_counted(lab: Lab) -> None:
+    folder = lab.folder / "images"
+    names = tuple(f"thing{i:02d}" for i in range(30))
+    lab.write_table("targets.csv", names, np.random.default_rng(1).random((30, 4)).astype(np.float32) * 100)
+    for name in lab.names[:5]:
+        (folder / f"{name}.png").write_bytes(b"nothing")
+    found = only(findings_of(lab.manifest()), "error", "images").message
+    assert "23 of 30 images cannot be used, 18 missing and 5 undecodable: thing12 (missing), thing13 (" in found
+    assert "thing01 (cannot identify image file) and 3 more" in found
+    assert "thing02" not in found
+
+
+def test_images_missing_from_an_array_are_told_by_the_reader(lab: Lab) -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (11, 4, 4, 3), dtype=np.uint8)
+    np.savez(lab.folder / "pool.npz", images=pixels, names=np.array(lab.names[:11]))
+    images = "images: {file: pool.npz, key: images, names: names}"
+    text = lab.text.replace('images: {folder: images, pattern: "{name}.png"}', images)
+    text = text.replace("held_out:\n", 'held_out:\n  images: {folder: images, pattern: "{name}.png"}\n')
+    found = only(findings_of(lab.manifest(text)), "error", "files").message
+    assert "1 missing, first thing11" in found
 
 
 def test_broken_and_repeated_images_are_found(lab: Lab) -> None:
@@ -47,7 +113,10 @@ def test_broken_and_repeated_images_are_found(lab: Lab) -> None:
     (folder / "thing05.png").write_bytes((folder / "thing04.png").read_bytes())
     (folder / "kiwi.png").write_bytes((folder / "thing04.png").read_bytes())
     findings = findings_of(lab.manifest())
-    assert "1 of 12 images do not decode: thing03" in only(findings, "error", "images").message
+    assert (
+        "1 of 12 images cannot be used, 0 missing and 1 undecodable: thing03"
+        in only(findings, "error", "images").message
+    )
     assert "thing05 = thing04" in only(findings, "warning", "images").message
     assert "kiwi = thing04" in only(findings, "error", "held-out set").message
 

@@ -1,17 +1,12 @@
 """The driver: one at a time on a store, and what becomes of failures."""
 
-import json
-import os
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from sweeper.driver import LEDGER, driver_lock
+from sweeper.driver import LEDGER
 from sweeper.errors import DataError, OutOfMemory, Problem, SpecError, StoreError
 from sweeper.execution.devices import Device, gpus_per_trial
 from sweeper.execution.local import LocalBackend
@@ -23,38 +18,6 @@ from sweeper.store.objects import LocalStore
 from sweeper.tasks.behavior import BehaviorTask
 
 TWO_RATES = {"axes": {"training.optimizer.lr": [1e30, 0.01]}, "training": {"max_epochs": 3}}
-
-
-def test_a_second_driver_is_told_who_holds_the_store(tmp_path: Path):
-    with driver_lock(tmp_path):
-        with pytest.raises(StoreError, match="one driver at a time") as refused, driver_lock(tmp_path):
-            pytest.fail("two drivers")
-        assert str(os.getpid()) in str(refused.value)
-        assert os.uname().nodename in str(refused.value)
-    with driver_lock(tmp_path):
-        pass
-
-
-def test_a_driver_in_another_process_is_named_and_its_death_frees_the_store(tmp_path: Path):
-    code = (
-        "import sys, pathlib, time\n"
-        "from sweeper.driver import driver_lock\n"
-        "with driver_lock(pathlib.Path(sys.argv[1])):\n"
-        "    print('held', flush=True); time.sleep(60)\n"
-    )
-    other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    try:
-        assert other.stdout is not None
-        assert other.stdout.readline().strip() == "held"
-        with pytest.raises(StoreError, match=str(other.pid)), driver_lock(tmp_path):
-            pytest.fail("two drivers")
-    finally:
-        other.kill()
-        other.wait()
-        if other.stdout is not None:
-            other.stdout.close()
-    with driver_lock(tmp_path):
-        assert json.loads((tmp_path / "driver.json").read_text())["process"] == os.getpid()
 
 
 def test_a_loss_that_explodes_fails_its_trial_and_no_other(engine, tmp_path):

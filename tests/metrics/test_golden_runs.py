@@ -1,5 +1,15 @@
-"""The published study's numbers come out of its published curves, float for float (docs/methods.md 3, 12)."""
+"""The published study's numbers come out of its published curves, float for float (docs/methods.md 3, 12).
 
+The runs of CLIP-HBA are in every clone (`tests/golden/published_runs.csv.gz`). The ViT's are read where the real data
+are. Its RSA in a disturbed epoch was computed on scrambled rows, so that its `delta_rsa` is arithmetic on a meaningless
+number, and its losses are sums over two ranks. What the files allow is reproduced: all 44 deltas, the golden one among
+them, from the baseline columns beside them (`delta_loss` was taken from a baseline rounded to six decimals), and the
+facts of the baseline's curve. They allow no more: a disturbed run has one epoch, so it has no recovery, no minimum of
+its own and no cell of a heat map.
+"""
+
+import csv
+from collections.abc import Mapping
 from itertools import pairwise
 
 import pytest
@@ -11,6 +21,7 @@ from sweeper.metrics.summary import baseline_delta, heatmap_deviation, summarize
 LENGTHS = (2, 5, 10, 20, 30, 40, 50)
 STARTS = (1, 3, 10, 20, 40, 80)
 MATRICES = {"published": "recovery_matrix", "fixed": "recovery_matrix_fixed", "clean": "recovery_matrix_clean"}
+VIT_STARTS = (5, 10, 15, 16, 20, 25, 30, 35, 45, 70, 98)  # 0-based, as published
 GROUP_OF_TYPE = {"blank_image": "uniform_target"}
 
 
@@ -242,3 +253,63 @@ def test_files_equal_the_published_ones(published, real_data):
             [repr(e), repr(run.train_loss[e]), repr(run.val_loss[e]), repr(run.rsa[e])] for e in sorted(run.val_loss)
         ]
         assert copied == [line[:4] for line in lines], path
+
+
+def vit_table(real_data, name) -> list[Mapping[str, str]]:
+    """Returns the rows of one of the ViT's files, or skips where the copy of the data lacks it."""
+    path = real_data / "published_runs" / "vit" / name
+    if not path.is_file():
+        pytest.skip(f"no {path}")
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_vit_deltas(real_data, goldens):
+    """Every delta follows from the columns beside it; epochs are 0-based there, 1-based here."""
+    rows = vit_table(real_data, "perturbation_effects.csv")
+    kinds = ["gaussian", "uniform_gray", "label_shuffle", "target_noise"]
+    assert [(int(r["perturb_epoch"]), r["perturbation_type"]) for r in rows] == [
+        (start, kind) for start in VIT_STARTS for kind in kinds
+    ]
+    baseline_loss = {int(row["perturb_epoch"]) + 1: float(row["baseline_loss"]) for row in rows}
+    baseline_rsa = {int(row["perturb_epoch"]) + 1: float(row["baseline_rsa"]) for row in rows}
+    found = {}
+    for row in rows:
+        epoch = int(row["perturb_epoch"]) + 1
+        own = {epoch: float(row["perturbed_loss"])}, {epoch: float(row["perturbed_rsa"])}
+        delta = baseline_delta(*own, baseline_loss, baseline_rsa, epoch=epoch)
+        found[row["perturb_epoch"], row["perturbation_type"]] = delta
+        assert (delta.val_loss, delta.rsa) == (float(row["delta_loss"]), float(row["delta_rsa"])), row
+    golden, delta = goldens["vit"]["epoch98_gaussian"], found["98", "gaussian"]
+    assert (delta.val_loss, delta.rsa) == (golden["delta_loss"], golden["delta_rsa"])
+    assert (baseline_loss[99], baseline_rsa[99]) == (golden["baseline_loss"], golden["baseline_rsa"])
+    losses, alignments = ([float(row[name]) for row in rows] for name in ("perturbed_loss", "perturbed_rsa"))
+    assert [min(alignments), max(alignments)] == goldens["vit"]["perturbed_rsa_range"]
+    assert [min(losses) / 2, max(losses) / 2] == goldens["vit"]["perturbed_true_loss_range"]
+    for row in vit_table(real_data, "perturbation_summary_table.csv"):
+        delta = found.pop((row["perturb_epoch"], row["perturbation_type"]))
+        assert (round(delta.val_loss, 4), round(delta.rsa, 4)) == (float(row["delta_loss"]), float(row["delta_rsa"]))
+    assert not found
+
+
+def test_vit_baseline(real_data, goldens):
+    rows = vit_table(real_data, "rsa_results_final.csv")
+    golden = goldens["vit"]
+    val_loss = {int(row["epoch"]) + 1: float(row["val_loss"]) for row in rows}
+    rsa = {int(row["epoch"]) + 1: float(row["rsa_score"]) for row in rows}
+    own = summarize_trial(val_loss, rsa)
+    found = {
+        "n_epochs": len(val_loss),
+        "first_rsa": rsa[1],
+        "last_rsa": own.final_rsa,
+        "peak_rsa": own.max_rsa,
+        "peak_rsa_epoch_0based": max(rsa, key=rsa.get) - 1,
+        "final_val_loss_as_published": own.final_val_loss,
+        "final_val_loss_true": own.final_val_loss / 2,
+    }
+    assert found == {key: golden[key] for key in found}
+    # The deltas' own baseline is this curve, its loss rounded and its RSA computed once more.
+    for row in vit_table(real_data, "perturbation_effects.csv"):
+        epoch = int(row["perturb_epoch"]) + 1
+        assert round(val_loss[epoch], 6) == float(row["baseline_loss"])
+        assert rsa[epoch] == pytest.approx(float(row["baseline_rsa"]), rel=1e-12)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from sweeper.plan.identity import canonical_json, content_id, state_id
+from sweeper.plan.identity import canonical_json, content_id, join_fields, state_id, text_id
 
 
 def test_the_hash_of_a_value_never_changes() -> None:
@@ -61,3 +61,10 @@ def test_what_json_cannot_say_is_refused() -> None:
     for value in (Thing(), b"bytes", {1, 2}, object):
         with pytest.raises(TypeError, match="no canonical form"):
             content_id("kind", {"value": value})
+
+
+def test_a_text_joined_from_its_fields_is_that_of_the_whole() -> None:
+    value = {"b": {"y": None, "x": [1, 2.0]}, "a": "größe", 'quo"te': True, "B": -0.0}
+    joined = join_fields({name: canonical_json(item) for name, item in value.items()})
+    assert joined == canonical_json(value)
+    assert text_id("regime", joined) == content_id("regime", value)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sweeper.plan.identity import content_id
 from sweeper.plan.lineage import Lineage, Regime, lineage_of, root_id
 from sweeper.plan.trials import trial_id
 from sweeper.spec.perturbations import KINDS
@@ -301,3 +302,11 @@ def test_the_default_horizon_is_the_same_trial_written_out(hand) -> None:
         hand.config(hand.window(2), stopping=stopping) for stopping in ({}, {"horizon_after_window": 60})
     )
     assert trial_id(default, hand.inputs) == trial_id(written, hand.inputs)
+
+
+def test_a_regime_is_named_by_its_fields(hand) -> None:
+    config = hand.config(hand.window(3, 2), hand.window(4, 4, "freeze"), hand.window(9, 1, "image_noise"))
+    stretches = lineage_of(config, hand.inputs).stretches
+    assert len(stretches) == 7
+    for stretch in stretches:
+        assert stretch.regime.regime_id == content_id("regime", stretch.regime.fields)

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from sweeper.errors import SpecError
-from sweeper.spec.axes import SweptTrial, expand
+from sweeper.spec.axes import Configs, SweptTrial, assign, assignments, expand
 from sweeper.spec.load import parse_spec
 from sweeper.spec.overlap import check_noise_overlap
-from sweeper.spec.schema import SweepSpec
+from sweeper.spec.schema import SweepSpec, TrialConfig
 
 HEAD = "name: x\ndata: {manifest: m.yaml}\nmodel: {backbone: tiny-clip}\n"
 
@@ -190,3 +190,15 @@ def test_overlap_depends_on_the_batches_of_an_epoch() -> None:
     (problem,) = check_noise_overlap(found, 101)
     assert "0 and 100 at start 3" in str(problem)
     assert "allow_overlap: true" in str(problem)
+
+
+def test_sections_checked_once_make_the_configurations_of_whole_trials() -> None:
+    axes = [
+        {"seeds": [1, 2], "seeds.noise": [0, 5], "perturbation.start": [1, 2], "training.optimizer.lr": [0.1, 0.2]},
+        {"perturbation": [None, {"kind": "freeze", "start": 3}], "seeds.init": [4]},
+    ]
+    base = {"data": {"manifest": "m"}, "model": {}, "perturbation": {"kind": "random_target"}}
+    spec = SweepSpec.model_validate({"name": "x", "base": base, "axes": axes})
+    configs = Configs(spec.base)
+    for choices in assignments(spec.axes):
+        assert configs.of(choices) == TrialConfig.model_validate(assign(spec.base, choices)[0])

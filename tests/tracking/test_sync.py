@@ -1,13 +1,12 @@
 """`sweeper sync` beside a driver."""
 
-import json
 import threading
 from collections.abc import Callable
 
 import pytest
 
 from sweeper import launch
-from sweeper.driver import HOLDER, driver_lock, is_driven
+from sweeper.store.lease import held
 from sweeper.store.objects import LocalStore
 from sweeper.tracking import mlflow_tracker
 from sweeper.tracking.mlflow_view import Server as Experiment
@@ -42,14 +41,14 @@ def statuses(server: Server, sweep: Sweep) -> list[str]:
 
 
 def test_what_a_driver_trains_stays_running(server: Server, half: Sweep) -> None:
-    with driver_lock(server.store.root, "small"):
+    with held(server.store, "small"):
         launch.sync_sweep("small", server.store.root, server.uri)
         assert statuses(server, half) == ["RUNNING", "FINISHED", "RUNNING"]
         launch.sync_sweep("small", server.store.root, server.uri)
         assert statuses(server, half) == ["RUNNING", "FINISHED", "RUNNING"]
     launch.sync_sweep("small", server.store.root, server.uri)
     assert statuses(server, half) == ["KILLED", "FINISHED", "KILLED"]
-    with driver_lock(server.store.root, "small"):
+    with held(server.store, "small"):
         launch.sync_sweep("small", server.store.root, server.uri)
         assert statuses(server, half) == ["RUNNING", "FINISHED", "RUNNING"]
 
@@ -64,27 +63,15 @@ def test_what_another_sync_marked_meanwhile_is_running_again(server: Server, hal
 
 
 def test_a_driver_of_another_sweep_keeps_nothing_running(server: Server, half: Sweep) -> None:
-    with driver_lock(server.store.root, "other"):
+    with held(server.store, "other"):
         launch.sync_sweep("small", server.store.root, server.uri)
     assert statuses(server, half) == ["KILLED", "FINISHED", "KILLED"]
-
-
-def test_a_driver_is_known_by_its_lock(store: LocalStore) -> None:
-    assert not is_driven(store.root, "small")
-    with driver_lock(store.root, "small"):
-        assert is_driven(store.root, "small")
-        assert not is_driven(store.root, "other")
-    assert not is_driven(store.root, "small")
-    (store.root / HOLDER).write_text(json.dumps({"host": "h", "process": 1, "sweep": "small"}))  # it was killed
-    assert not is_driven(store.root, "small")
-    with driver_lock(store.root, "small"):
-        pass  # asking left no lock behind
 
 
 def test_a_driver_that_ends_meanwhile_is_caught_up_with(
     server: Server, half: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sync, driver = mlflow_tracker.sync, driver_lock(server.store.root, "small")
+    sync, driver = mlflow_tracker.sync, held(server.store, "small")
     driver.__enter__()
 
     def slow(*args: object, is_running: bool, **options: object) -> None:

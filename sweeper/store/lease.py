@@ -1,0 +1,197 @@
+"""The lease: one driver at a time on a store, on whatever file system it lies.
+
+It is a chain of numbered objects, each put if absent: who puts the next number holds the store. The holder
+puts one every ten seconds. A number that stands still for a minute may be followed by anybody, at once when it
+belongs to a process of this host that is gone. Clocks of two hosts are never compared.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+
+import psutil
+
+from sweeper.errors import Problem, StoreError
+from sweeper.store.objects import ObjectStore
+
+RENEW_S = 10.0
+STALE_S = 60.0
+_LOOK_S = 1.0
+_DIGITS = 12
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Holder:
+    """Who holds a store, or held it last.
+
+    Attributes:
+        run_id: of this holding.
+        host: name of the machine.
+        process: its id there.
+        born: when that process began, Unix time: ids are used again.
+        sweep: what is run.
+        released: given back.
+    """
+
+    run_id: str
+    host: str
+    process: int
+    born: float
+    sweep: str
+    released: bool = False
+
+    @classmethod
+    def this_process(cls, sweep: str) -> "Holder":
+        """Returns this process as a holder."""
+        born = psutil.Process().create_time()
+        return cls(run_id=uuid.uuid4().hex, host=socket.gethostname(), process=os.getpid(), born=born, sweep=sweep)
+
+    def is_gone(self) -> bool:
+        """Tells whether the store is known to be free: given back, or the process of this host has ended."""
+        if self.released or self.host != socket.gethostname():
+            return self.released
+        try:
+            return bool(abs(psutil.Process(self.process).create_time() - self.born) > 1.0)
+        except psutil.NoSuchProcess:
+            return True
+
+    def __str__(self) -> str:
+        return f"process {self.process} on {self.host}, which runs {self.sweep}"
+
+
+class Lease:
+    """The lease of one process on one store."""
+
+    def __init__(self, store: ObjectStore, sweep: str, on_lost: Callable[[Holder], None]) -> None:
+        """Takes nothing yet.
+
+        Args:
+            store: what is held.
+            sweep: what for.
+            on_lost: called, in another thread, when somebody else took the store over meanwhile.
+        """
+        self._store, self._me, self._on_lost = store, Holder.this_process(sweep), on_lost
+        self._number = 0
+        self._released = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="sweeper-lease", daemon=True)
+
+    def acquire(self, *, wait: bool, on_wait: Callable[[Holder], None]) -> None:
+        """Takes the store.
+
+        Args:
+            wait: until it is free, however long that takes.
+            on_wait: called once with the holder that is waited for.
+
+        Raises:
+            StoreError: somebody else holds it, and `wait` is not asked for.
+        """
+        seen, since, told = -1, time.monotonic(), False
+        while True:
+            number, holder = latest(self._store)
+            if number != seen:
+                seen, since = number, time.monotonic()
+            stands_still = time.monotonic() - since > STALE_S
+            if (holder is None or holder.is_gone() or stands_still) and self._put(number + 1, self._me):
+                self._thread.start()
+                return
+            if holder is None or holder.is_gone():
+                continue  # somebody was faster
+            if not wait:
+                raise _is_held(holder)
+            if not told:
+                on_wait(holder)
+                told = True
+            time.sleep(_LOOK_S)
+
+    def release(self) -> None:
+        """Gives the store back."""
+        self._released.set()
+        self._thread.join(timeout=RENEW_S)
+        if latest(self._store)[0] == self._number:
+            self._put(self._number + 1, replace(self._me, released=True))
+
+    def _put(self, number: int, holder: Holder) -> bool:
+        body = json.dumps(asdict(holder), sort_keys=True).encode()
+        if not self._store.put("leases", _key(number), body):
+            return False
+        keys = list(self._store.keys("leases"))
+        if keys and max(keys) > _key(number):  # the chain went on without us, and its old numbers were removed
+            self._store.drop("leases", _key(number))
+            return False
+        self._number = number
+        for older in [key for key in keys if key < _key(number - 1)]:
+            self._store.drop("leases", older)
+        return True
+
+    def _renew(self) -> None:
+        last = time.monotonic()
+        while not self._released.wait(RENEW_S):
+            try:
+                if self._put(self._number + 1, self._me):
+                    last = time.monotonic()
+                    continue
+            except StoreError:  # full or away for the moment
+                if time.monotonic() - last < STALE_S:
+                    continue
+            _, holder = latest(self._store)
+            self._on_lost(holder or self._me)
+            return
+
+
+@contextmanager
+def held(
+    store: ObjectStore,
+    sweep: str,
+    *,
+    wait: bool = False,
+    on_wait: Callable[[Holder], None] = lambda holder: None,
+    on_lost: Callable[[Holder], None] = lambda holder: None,
+) -> Iterator[Lease]:
+    """Holds a store against other drivers; see `Lease`.
+
+    Raises:
+        StoreError: another driver holds it; the message says who.
+    """
+    lease = Lease(store, sweep, on_lost)
+    lease.acquire(wait=wait, on_wait=on_wait)
+    try:
+        yield lease
+    finally:
+        lease.release()
+
+
+def latest(store: ObjectStore) -> tuple[int, Holder | None]:
+    """Returns the last number of the chain, 0 for none, and who put it."""
+    for key in sorted(store.keys("leases"), reverse=True):
+        data = store.get("leases", key)
+        if data is not None:
+            return int(key.rpartition(".")[2]), Holder(**json.loads(data))
+    return 0, None
+
+
+def driven_sweep(store: ObjectStore) -> str | None:
+    """Returns what a driver runs on a store right now, None for nothing, as far as can be known from here."""
+    _, holder = latest(store)
+    return None if holder is None or holder.is_gone() else holder.sweep
+
+
+def _key(number: int) -> str:
+    return f"driver.{number:0{_DIGITS}d}"
+
+
+def _is_held(holder: Holder) -> StoreError:
+    return StoreError(
+        Problem(
+            where="--store",
+            rule="one driver at a time uses a store",
+            got=f"it is held by {holder}",
+            remedy="Wait for it with --wait, stop it, or use another --store. Should its host be gone, --wait takes "
+            f"over after {STALE_S:g} s",
+        )
+    )

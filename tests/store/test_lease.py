@@ -1,0 +1,142 @@
+"""One driver at a time: held, given back, left behind by the dead, taken over from the silent."""
+
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sweeper.errors import StoreError
+from sweeper.store import lease
+from sweeper.store.lease import Holder, Lease, driven_sweep, held, latest
+from sweeper.store.objects import LocalStore
+
+HOLD = """\
+import sys, pathlib, time
+from sweeper.store.lease import held
+from sweeper.store.objects import LocalStore
+with held(LocalStore(pathlib.Path(sys.argv[1])), "theirs"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "store")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "RENEW_S", 0.05)
+    monkeypatch.setattr(lease, "STALE_S", 0.6)
+    monkeypatch.setattr(lease, "_LOOK_S", 0.02)
+
+
+def elsewhere(store: LocalStore, number: int = 1, **fields: object) -> Holder:
+    """Puts a lease of another host."""
+    holder = replace(Holder.this_process("theirs"), host="node7", run_id="x", **fields)  # type: ignore[arg-type]
+    Lease(store, "theirs", lambda other: None)._put(number, holder)
+    return holder
+
+
+def test_a_second_driver_is_told_who_holds_the_store(store: LocalStore) -> None:
+    with held(store, "mine"):
+        assert driven_sweep(store) == "mine"
+        with pytest.raises(StoreError, match=r"process \d+ on .* which runs mine"), held(store, "other"):
+            pytest.fail("two drivers")
+    assert driven_sweep(store) is None
+    with held(store, "other"):
+        assert driven_sweep(store) == "other"
+
+
+def test_a_killed_driver_frees_the_store_at_once(store: LocalStore) -> None:
+    other = subprocess.Popen([sys.executable, "-c", HOLD, str(store.root)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline().strip() == "held"
+        with pytest.raises(StoreError, match=str(other.pid)), held(store, "mine"):
+            pytest.fail("two drivers")
+    finally:
+        other.kill()
+        other.communicate()
+    with held(store, "mine"):
+        assert driven_sweep(store) == "mine"
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_chain_grows_while_it_is_held_and_is_kept_short(store: LocalStore) -> None:
+    with held(store, "mine"):
+        first, _ = latest(store)
+        time.sleep(0.5)
+        assert latest(store)[0] > first + 2
+    assert len(list(store.keys("leases"))) <= 3
+
+
+@pytest.mark.usefixtures("quick")
+def test_another_host_is_believed_while_its_number_grows(store: LocalStore) -> None:
+    elsewhere(store)
+    waited: list[Holder] = []
+    stop = threading.Event()
+
+    def renews() -> None:
+        number = 1
+        while not stop.wait(0.1):
+            number += 1
+            elsewhere(store, number)
+
+    renewing = threading.Thread(target=renews)
+    renewing.start()
+    threading.Timer(1.5, stop.set).start()
+    began = time.monotonic()
+    with pytest.raises(StoreError, match="node7"), held(store, "mine"):
+        pytest.fail("two drivers")
+    with held(store, "mine", wait=True, on_wait=waited.append):
+        assert time.monotonic() - began > 1.5 + 0.5, "a minute of silence after the last renewal"
+        assert [holder.host for holder in waited] == ["node7"], "told once"
+    renewing.join()
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_another_host_gave_back_is_free(store: LocalStore) -> None:
+    elsewhere(store, released=True)
+    with held(store, "mine"):
+        assert driven_sweep(store) == "mine"
+
+
+@pytest.mark.usefixtures("quick")
+def test_who_was_taken_over_learns_it(store: LocalStore) -> None:
+    lost: list[Holder] = []
+    with held(store, "mine", on_lost=lost.append):
+        while not lost:  # somebody else puts the next number first
+            elsewhere(store, latest(store)[0] + 1)
+            time.sleep(0.01)
+    assert lost[0].host == "node7"
+    assert latest(store)[1].host == "node7", "what is not held any more is not given back"  # type: ignore[union-attr]
+
+
+def test_of_many_racers_one_wins(store: LocalStore) -> None:
+    won: list[int] = []
+    go = threading.Barrier(8)
+    done = threading.Event()
+
+    def race(index: int) -> None:
+        go.wait()
+        try:
+            with held(store, f"sweep{index}"):
+                won.append(index)
+                done.wait(5)
+        except StoreError:
+            pass
+
+    racers = [threading.Thread(target=race, args=(index,)) for index in range(8)]
+    for racer in racers:
+        racer.start()
+    time.sleep(1.0)
+    done.set()
+    for racer in racers:
+        racer.join()
+    assert len(won) == 1
