@@ -16,7 +16,7 @@ from sweeper.errors import Problem, StoreError
 from sweeper.execution.base import Backend
 from sweeper.execution.devices import Device, find_device, gpus_per_trial
 from sweeper.execution.prepare import ResolvedSweep, measurable_records, read_failures, resolve_sweep
-from sweeper.plan.estimate import PlanSummary, summarize_plan
+from sweeper.plan.estimate import PlanSummary, merged_text, summarize_plan
 from sweeper.plan.stock import Known, StockTaker
 from sweeper.plan.trials import Trial
 from sweeper.progress import progress_for
@@ -99,6 +99,8 @@ def launch(request: Request) -> Outcome:
         sweep = resolve_sweep(spec, device=device.kind, device_model=device.model)
     store = LocalStore(request.store.absolute())
     progress = progress_for(quiet=request.quiet)
+    if sweep.merged:
+        progress.note(merged_text(sweep.merged))
     if device.kind == "cpu" and spec.resources.gpu not in ("auto", 0):
         progress.note(f"resources.gpu is {spec.resources.gpu:g}, but there is no GPU here: trials run on the CPU")
     with stop_on_signals() as stop:
@@ -154,7 +156,8 @@ def _summary(
 ) -> PlanSummary:
     stock = StockTaker(sweep.trials, sweep.tree, known).stock
     disk = disk_of(sweep.trials, sweep.tree, sweep.spec.evaluation)
-    return summarize_plan(sweep.trials, sweep.tree, stock, recorded, seconds, sweep.spec.name, disk)
+    plan = summarize_plan(sweep.trials, sweep.tree, stock, recorded, seconds, sweep.spec.name, disk)
+    return replace(plan, merged=sweep.merged)
 
 
 @contextmanager

@@ -27,11 +27,13 @@ class ResolvedSweep:
         spec: the spec.
         trials: trials followed by their baselines.
         items: what is measured, by trial.
+        merged: combinations of the axes that name a trial which another one names, too.
     """
 
     spec: SweepSpec
     trials: tuple[Trial, ...]
     items: Mapping[str, tuple[Item, ...]]
+    merged: int = 0
 
     @cached_property
     def tree(self) -> Tree:
@@ -83,7 +85,9 @@ def resolve_sweep(spec: SweepSpec, *, device: str, device_model: str | None = No
 
     _refuse_other_held_out_sets([trial.config for trial in swept], look_up, items_for)
     trials = resolve([(trial.swept, trial.config) for trial in swept], look_up)
-    return ResolvedSweep(spec=spec, trials=trials, items={trial.trial_id: items_for(trial.config) for trial in trials})
+    items = {trial.trial_id: items_for(trial.config) for trial in trials}
+    merged = len(swept) - sum(trial.role != "baseline" for trial in trials)
+    return ResolvedSweep(spec=spec, trials=trials, items=items, merged=merged)
 
 
 def _refuse_other_held_out_sets(

@@ -52,6 +52,7 @@ class PlanSummary:
         seconds_per_epoch: quartiles measured in this store, None before the first run.
         seconds_to_run: the same for all epochs to run and to rebuild, one after another.
         disk: what the sweep takes when every trial goes to its limit.
+        merged: combinations of the axes that name a trial which another one names, too.
     """
 
     name: str
@@ -68,6 +69,7 @@ class PlanSummary:
     seconds_per_epoch: tuple[float, float, float] | None
     seconds_to_run: tuple[float, float, float] | None
     disk: Disk
+    merged: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Returns the plan as JSON values."""
@@ -88,6 +90,8 @@ class PlanSummary:
             f"time, one worker           {self._time()}",
             f"disk, at most              {self._disk()}",
         ]
+        if self.merged:
+            lines.insert(1, merged_text(self.merged))
         if self.epochs_to_measure:
             lines.insert(-2, f"  to evaluate only         {most}{self.epochs_to_measure:>8,}")
         return "\n".join(lines)
@@ -101,6 +105,11 @@ class PlanSummary:
     def _disk(self) -> str:
         parts = ", ".join(f"{name} {_size(count)}" for name, count in asdict(self.disk).items())
         return f"{_size(self.disk.total)} ({parts})"
+
+
+def merged_text(merged: int) -> str:
+    """Returns what people should know of axes that name some trials more than once."""
+    return f"{merged} combinations of the axes name a trial that another one names, too: each is trained once"
 
 
 def _size(count: int) -> str:

@@ -29,3 +29,11 @@ def test_states_that_are_shared_are_measured_alike(engine, monkeypatch: pytest.M
             engine.sweep(**axes)
     else:
         assert len(engine.sweep(**axes).trials) == 2
+
+
+def test_combinations_that_name_one_trial_are_counted(engine) -> None:
+    """The noise seed changes nothing of a freeze."""
+    axes = {"perturbation.kind": ["random_target", "freeze"], "perturbation.start": [2], "seeds.noise": [0, 100, 200]}
+    sweep = engine.sweep(perturbation={}, axes=axes)
+    assert sum(trial.role != "baseline" for trial in sweep.trials) == 4
+    assert sweep.merged == 2
