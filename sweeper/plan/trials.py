@@ -65,7 +65,7 @@ def trial_id(config: TrialConfig, inputs: Inputs) -> str:
         "root": canonical_json(ground.root),
         "regime": ground.text,
         "max_epochs": canonical_json(config.training.max_epochs),
-        "stopping": _stopping_text(config.stopping),
+        "stopping": _stopping_text(config.stopping, has_window=bool(windows)),
     }
     if windows:
         texts["windows"] = canonical_json(windows)
@@ -73,8 +73,9 @@ def trial_id(config: TrialConfig, inputs: Inputs) -> str:
 
 
 @lru_cache(maxsize=64)
-def _stopping_text(stopping: Stopping) -> bytes:
-    horizon = stopping.horizon if stopping.rule == "horizon" else None  # the default's number, where left out
+def _stopping_text(stopping: Stopping, *, has_window: bool) -> bytes:
+    """Writes a rule; the horizon, the default's number where it is left out, counts after a window only."""
+    horizon = stopping.horizon if stopping.rule == "horizon" and has_window else None
     return canonical_json({**stopping.model_dump(), "horizon_after_window": horizon})
 
 

@@ -136,7 +136,7 @@ def test_what_changes_an_epoch_changes_every_state(hand, name) -> None:
 
 @pytest.mark.parametrize("name", [name for name, (what, _) in FIELDS.items() if what == TRIAL])
 def test_what_only_ends_training_changes_no_state(hand, name) -> None:
-    config = hand.config()
+    config = hand.config(hand.window(1, 1, "freeze"))
     other = changed(config, name, FIELDS[name][1])
     assert trial_id(config, hand.inputs) != trial_id(other, hand.inputs)
     one, two = lineage_of(config, hand.inputs), lineage_of(other, hand.inputs)

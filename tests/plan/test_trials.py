@@ -1,6 +1,6 @@
 """Trials: roles, baselines, and that the same trial is trained once whoever asks."""
 
-from sweeper.plan.trials import resolve
+from sweeper.plan.trials import resolve, trial_id
 
 
 def test_every_window_gets_one_baseline_behind_the_trials(hand) -> None:
@@ -46,3 +46,13 @@ def test_a_baseline_is_named_by_what_is_not_its_perturbation(hand) -> None:
     swept = (("seeds.noise", 1), ("perturbation.start", 2), ("training.batch_size", 32))
     trials = resolve([(swept, hand.config(hand.window(2)))], lambda config: hand.inputs)
     assert [trial.name for trial in trials] == ["noise=1 start=2 batch_size=32", "batch_size=32"]
+
+
+def test_the_horizon_makes_no_other_baseline(hand) -> None:
+    """It counts after a window; a baseline goes to max_epochs."""
+    short, long = (
+        hand.config(hand.window(4, 2, "freeze"), stopping={"rule": "horizon", "horizon_after_window": horizon})
+        for horizon in (3, 4)
+    )
+    assert trial_id(short, hand.inputs) != trial_id(long, hand.inputs)
+    assert trial_id(short.baseline(), hand.inputs) == trial_id(long.baseline(), hand.inputs)
