@@ -115,7 +115,12 @@ def run(
         wait=wait,
     )
     outcome = launch(request)
-    _print_results(outcome.view, "json" if as_json else "text")
+    if outcome.status == "interrupted" and not as_json:
+        from sweeper.reporting.status import status_text
+
+        click.echo(status_text(outcome.view))
+    else:
+        _print_results(outcome.view, "json" if as_json else "text")
     if figures is not None:
         _draw(outcome.view, figures)
     if outcome.status == "interrupted":
@@ -385,15 +390,25 @@ def _open(sweep: str, store: Path, stand_in: bool) -> Any:
     from sweeper.reporting.load import open_view
     from sweeper.store.objects import LocalStore
 
-    name = _name(sweep, stand_in)
-    return open_view(LocalStore(store, create=False), name)
+    spec = _spec_in(sweep, stand_in)
+    view = open_view(LocalStore(store, create=False), sweep if spec is None else spec.name)
+    places = {"resources", "tracking"}
+    if spec is not None and spec.model_dump(exclude=places) != view.revision.spec.model_dump(exclude=places):
+        click.echo(f"{sweep} was edited since it was run; `sweeper run {sweep}` does what it asks for now", err=True)
+    return view
 
 
 def _name(sweep: str, stand_in: bool) -> str:
+    spec = _spec_in(sweep, stand_in)
+    return sweep if spec is None else str(spec.name)
+
+
+def _spec_in(sweep: str, stand_in: bool) -> Any:
+    """Returns the spec in a file, None for the name of a sweep."""
     from sweeper.spec.load import load_spec
 
     is_file = Path(sweep).suffix in (".yaml", ".yml") or Path(sweep).is_file()
-    return load_spec(sweep, stand_in=stand_in).name if is_file else sweep
+    return load_spec(sweep, stand_in=stand_in) if is_file else None
 
 
 def _print_results(
