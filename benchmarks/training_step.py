@@ -1,0 +1,126 @@
+"""One training step three ways: the published style, the full towers with batched text, and the frozen prefix.
+
+All three are the same network with the same adapters, loss and AdamW (docs/methods.md 1.3 to 1.5), on random
+weights. The published style, written from docs/methods.md 1.8, pushes every image through the whole vision tower
+and the 66 prompts one at a time through the whole text tower; the second takes the prompts as one batch; ours
+starts behind the first adapter. The ways take turns within a repeat, so that a busy machine slows all of them;
+ratios are medians over repeats of CPU time. First the losses of all ways are compared.
+
+    python benchmarks/training_step.py --model ViT-B-32:64 --model ViT-L-14:16 --json
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+import torch
+from open_clip import SimpleTokenizer
+from sweeper_models.adapter import AdapterConfig
+from sweeper_models.backbones import random_backbone
+from sweeper_models.clip_hba import ClipHba
+from sweeper_models.configs import read_config
+from sweeper_models.dora import trainable_parameters
+from torch import Tensor
+from torch.nn import functional
+
+Forward = Callable[[], Tensor]
+
+
+def build(name: str) -> ClipHba:
+    """Builds CLIP-HBA on an open_clip architecture with random weights and the published adapters."""
+    config = read_config(name)
+    tokenizer = SimpleTokenizer(context_length=config["text_cfg"]["context_length"])
+    backbone = random_backbone(config, activation="quick_gelu", seed=1, tokenize=tokenizer)
+    return ClipHba(backbone, AdapterConfig(init="reference"), seed=1)
+
+
+def published_style(model: ClipHba, images: Tensor) -> Tensor:
+    """Scores images by the full vision tower and by one pass of the text tower for each prompt."""
+    vision = functional.normalize(model.clip.encode_image(images), dim=-1)
+    texts = [functional.normalize(model.clip.encode_text(prompt[None]), dim=-1) for prompt in model.tokens]
+    return model.clip.logit_scale.exp() * (vision @ torch.cat(texts).T)
+
+
+def ways(model: ClipHba, batch_size: int) -> tuple[dict[str, Forward], Tensor]:
+    """Returns the forward pass of each way on one batch, and its targets."""
+    generator = torch.Generator().manual_seed(2)
+    size = model.clip.visual.image_size
+    height, width = size if isinstance(size, tuple) else (size, size)
+    images = torch.randn(batch_size, 3, height, width, generator=generator)
+    targets = 10 * torch.rand(batch_size, len(model.tokens), generator=generator)
+    prefix = model.prefix(images)
+    return {
+        "published": lambda: published_style(model, images),
+        "batched_text": lambda: model(images),
+        "ours": lambda: model.forward_prefix(prefix),
+    }, targets
+
+
+def step(forward: Forward, targets: Tensor, optimizer: torch.optim.Optimizer) -> float:
+    """Makes one training step; returns the loss before it."""
+    loss = functional.mse_loss(forward(), targets)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return float(loss.detach())
+
+
+def measure(name: str, batch_size: int, repeats: int) -> dict[str, Any]:
+    """Times all ways on one architecture."""
+    model = build(name)
+    forwards, targets = ways(model, batch_size)
+    parameters = list(trainable_parameters(model).values())
+    optimizer = torch.optim.AdamW(parameters, lr=0.0, weight_decay=0.0)  # the same numbers in every step
+    seconds: dict[str, list[float]] = {way: [] for way in forwards}
+    losses: dict[str, float] = {}
+    step(forwards["ours"], targets, optimizer)  # first calls allocate
+    for _ in range(repeats):
+        for way, forward in forwards.items():
+            began = time.process_time()
+            losses[way] = step(forward, targets, optimizer)
+            seconds[way].append(time.process_time() - began)
+    spread = (max(losses.values()) - min(losses.values())) / losses["batched_text"]
+    assert spread < 1e-5, f"the ways differ: {losses}"
+
+    def ratio(way: str) -> list[float]:
+        return sorted(slow / fast for slow, fast in zip(seconds[way], seconds["ours"], strict=True))
+
+    return {
+        "model": name,
+        "batch_size": batch_size,
+        "repeats": repeats,
+        "threads": torch.get_num_threads(),
+        **{f"{way}_s": round(statistics.median(times), 3) for way, times in seconds.items()},
+        "ratio_vs_batched_text": round(statistics.median(ratio("batched_text")), 1),
+        "ratio_vs_published": round(statistics.median(ratio("published")), 1),
+        "ratio_vs_batched_text_range": [
+            round(value, 1) for value in (ratio("batched_text")[0], ratio("batched_text")[-1])
+        ],
+        "ratio_vs_published_range": [round(value, 1) for value in (ratio("published")[0], ratio("published")[-1])],
+        "relative_loss_difference": spread,
+    }
+
+
+@click.command(help=__doc__)
+@click.option("--model", "models", multiple=True, default=["ViT-B-32:64"], metavar="NAME:BATCH", show_default=True)
+@click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def main(models: tuple[str, ...], repeats: int, threads: int, as_json: bool) -> None:
+    """Prints a row per model."""
+    torch.set_num_threads(threads)
+    rows = []
+    for asked in models:
+        name, _, batch = asked.partition(":")
+        rows.append(measure(name, int(batch or 64), repeats))
+        if not as_json:
+            click.echo("\n".join(f"{key:<28} {value}" for key, value in rows[-1].items()) + "\n")
+    if as_json:
+        click.echo(json.dumps({"schema_version": 1, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()
