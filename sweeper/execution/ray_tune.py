@@ -26,12 +26,14 @@ for _name, _value in {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own handler kills running steps
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # nothing is ever restored from Tune's own files
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",  # ask for all slots at once: else an autoscaler adds one node at a time
 }.items():
     os.environ.setdefault(_name, _value)
 
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
 from ray._private.state import state as ray_state  # noqa: E402
+from ray.tune.search import Searcher  # noqa: E402
 
 from sweeper.errors import ClusterError, Problem, SweeperError  # noqa: E402
 from sweeper.execution.base import Job  # noqa: E402
@@ -41,6 +43,7 @@ from sweeper.store.objects import LocalStore  # noqa: E402
 from sweeper.training.events import EpochDone, Event  # noqa: E402
 
 REPORT_EVERY_S = 1.0
+IDLE_S = 20.0  # without work, on a cluster that may shrink: then the slot is given back
 WAIT_S = 0.1  # a worker with nothing to do asks again after this
 COLLECT_EVERY_S = 0.3
 MAX_RESTARTS = 10  # of one Tune trial; a segment fails earlier, see `Exchange`
@@ -58,6 +61,7 @@ class RayBackend:
         """See `Backend.run`."""
         with connected(job.address), _scratch() as scratch:
             _refuse_infeasible(job)
+            may_grow = job.address not in (None, "local")
             exchange = ray.remote(num_cpus=0)(Exchange).remote(job.dispatcher)
             open_trials = [
                 trial.trial_id
@@ -75,11 +79,14 @@ class RayBackend:
                 store=str(job.store),
                 cache=str(job.cache),
                 gpu=job.gpu,
+                patience_s=IDLE_S if may_grow else None,
             )
             tuner = tune.Tuner(
                 tune.with_resources(trainable, {"cpu": job.cpu, **({"gpu": job.gpu} if job.gpu else {})}),
-                param_space={"trial": tune.grid_search(labels)},
+                param_space={} if may_grow else {"trial": tune.grid_search(labels)},
                 tune_config=tune.TuneConfig(
+                    search_alg=_AsWideAsTheTree(job, labels, trial_ids) if may_grow else None,
+                    num_samples=-1 if may_grow else 1,
                     reuse_actors=True,
                     trial_name_creator=lambda trial: names[trial.config["trial"]],
                     trial_dirname_creator=_short_name,
@@ -112,14 +119,18 @@ class SegmentTrainable(tune.Trainable):
         store: str,
         cache: str,
         gpu: float,
+        patience_s: float | None,
     ) -> None:
         """Remembers where things are; data and network are loaded with the first segment.
+
+        Where a cluster may shrink, a worker gives its slot back after `patience_s` without work.
 
         Tune may start two actors for one trial and keep one, so nothing is told to the exchange here.
         """
         logging.getLogger().setLevel(logging.WARNING)
         self._exchange, self._trial_ids = exchange, trial_ids
         self._worker = self.make_worker(LocalStore(Path(store)), Path(cache), gpu)
+        self._patience_s = patience_s
         self._segment_id: str | None = None
         self._events: Generator[Event, None, None] | None = None
         self._shown: dict[str, Any] = {"epoch": 0, "val_loss": float("nan"), "rsa_behavioral": float("nan")}
@@ -140,6 +151,7 @@ class SegmentTrainable(tune.Trainable):
     def _enter(self, config: dict[str, Any]) -> None:
         self._trial_id = self._trial_ids[config["trial"]]
         self._segment_id = None
+        self._worked_at = time.monotonic()
 
     def step(self) -> dict[str, Any]:
         """Works for about a second and returns what Tune's table shows."""
@@ -154,6 +166,9 @@ class SegmentTrainable(tune.Trainable):
                         self._segment_id, self._events = turn.order.segment_id, self._worker.train(turn.order)
                 if self._segment_id is not None:
                     self._advance(deadline)
+                    self._worked_at = time.monotonic()
+                elif self._patience_s is not None and time.monotonic() - self._worked_at > self._patience_s:
+                    return {**self._shown, "segment": "", "done": True}
                 elif time.monotonic() < deadline:
                     time.sleep(WAIT_S)
                 if time.monotonic() >= deadline:
@@ -241,6 +256,38 @@ class _Collector(_StaysHere, tune.Callback):
             self._job.on_events(list(delivery.events))
         if collected.error is not None:
             raise collected.error
+
+
+class _AsWideAsTheTree(_StaysHere, Searcher):
+    """Gives Tune as many trials as the tree has segments for, so that an autoscaling cluster follows its width.
+
+    A trial whose worker gave its slot back for lack of work is given again when there is work for it.
+    """
+
+    def __init__(self, job: Job, labels: list[str], trial_ids: dict[str, str]) -> None:
+        super().__init__()
+        self._dispatcher, self._trial_ids = job.dispatcher, trial_ids
+        self._waiting = dict.fromkeys(labels)
+        self._running: dict[str, str] = {}  # label by Tune's id
+
+    def suggest(self, trial_id: str) -> Any:
+        """Returns the next trial; None while the tree has no use for another worker."""
+        if self._dispatcher.is_done:
+            return str(Searcher.FINISHED)
+        if len(self._running) >= self._dispatcher.num_usable:
+            return None
+        for label in list(self._waiting):
+            del self._waiting[label]
+            if self._dispatcher.trial_status(self._trial_ids[label]) == "open":
+                self._running[trial_id] = label
+                return {"trial": label}
+        return None
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Puts a trial back that is not at its end."""
+        label = self._running.pop(trial_id, None)
+        if label is not None:
+            self._waiting[label] = None
 
 
 class _StopWhenAsked(_StaysHere, tune.Stopper):

@@ -175,6 +175,43 @@ def test_four_quarters_of_a_gpu_run_together_and_the_fifth_waits(cluster, engine
     assert max(present) == 4
 
 
+def test_workers_follow_the_width_of_the_tree_where_a_cluster_may_grow(
+    cluster, engine, reading, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A trunk of six epochs, four forks after it, and one of them goes on alone."""
+    monkeypatch.setattr(cluster, "IDLE_S", 3.0)
+
+    def slowly(epoch: int) -> None:
+        with (tmp_path / "epochs").open("a") as file:
+            file.write(f"{os.getpid()} {epoch} {time.time()}\n")
+        time.sleep(1.0)
+
+    class Light(light(cluster, tmp_path / "log", slowly)):  # type: ignore[misc]
+        def make_worker(self, store: Any, cache: Path, gpu: float) -> Any:
+            with (tmp_path / "born").open("a") as file:
+                file.write(f"{os.getpid()} {time.time()}\n")
+            return super().make_worker(store, cache, gpu)
+
+    ran = engine.run(
+        tmp_path / "store",
+        lambda: cluster.RayBackend(Light),
+        perturbation={"kind": "random_target"},
+        axes={"perturbation.start": [6], "seeds.noise": [0, 100, 200, 300]},
+        training={"max_epochs": 8},
+        stopping={"horizon_after_window": 2},
+        resources={"address": "auto", "cpu": 2},
+    )
+    assert ran.status == "done"
+    assert ran.epochs_trained == 8 + 4 * 3
+    epochs = [line.split() for line in (tmp_path / "epochs").read_text().splitlines()]
+    assert len(epochs) == ran.epochs_trained, "each once"
+    fork = min(float(when) for _, epoch, when in epochs if int(epoch) == 6)
+    born = sorted(float(line.split()[1]) for line in (tmp_path / "born").read_text().splitlines())
+    assert sum(when < fork - 3 for when in born) == 1, "one worker for a trunk"
+    assert len(born) >= 3, "and more for the forks"
+    assert born[2] - born[1] < 5, "asked for at once"
+
+
 def test_an_error_of_a_worker_ends_the_run_in_its_own_words(cluster, engine, tmp_path: Path):
     from sweeper.errors import DataError, Problem
 
