@@ -14,7 +14,7 @@ from types import FrameType
 from sweeper.driver import LEDGER, Outcome, Progress, Run, run_sweep, val_loss_of
 from sweeper.errors import Problem, StoreError
 from sweeper.execution.base import Backend
-from sweeper.execution.devices import Device, find_device, gpus_per_trial
+from sweeper.execution.devices import find_device, gpus_per_trial
 from sweeper.execution.prepare import ResolvedSweep, measurable_records, read_failures, resolve_sweep
 from sweeper.plan.estimate import PlanSummary, merged_text, summarize_plan
 from sweeper.plan.stock import Known, StockTaker
@@ -97,11 +97,12 @@ def launch(request: Request) -> Outcome:
     device = find_device(request.backend, address)
     with named.located():
         sweep = resolve_sweep(spec, device=device.kind, device_model=device.model)
+    on_gpu = any(trial.inputs.device == "cuda" for trial in sweep.trials)
     store = LocalStore(request.store.absolute())
     progress = progress_for(quiet=request.quiet)
     if sweep.merged:
         progress.note(merged_text(sweep.merged))
-    if device.kind == "cpu" and spec.resources.gpu not in ("auto", 0):
+    if device.kind == "cpu" and not device.may_grow and spec.resources.gpu not in ("auto", 0):
         progress.note(f"resources.gpu is {spec.resources.gpu:g}, but there is no GPU here: trials run on the CPU")
     with stop_on_signals() as stop:
         return run_sweep(
@@ -111,19 +112,13 @@ def launch(request: Request) -> Outcome:
                 store=store,
                 cache=(request.cache or store.root / "features").absolute(),
                 backend=lambda: _backend(request.backend),
-                gpu=partial(gpus_per_trial, spec.resources.gpu, _device_of(sweep, device)),
+                gpu=partial(gpus_per_trial, spec.resources.gpu, device, computes_there=on_gpu),
                 tracker=_tracker(request.tracking_uri, spec, store, progress),
                 progress=progress,
                 stop=stop,
                 wait=request.wait,
             )
         )
-
-
-def _device_of(sweep: ResolvedSweep, device: Device) -> Device:
-    """Returns what the trials run on: the CPU, where every spec field says so, on a machine with GPUs as well."""
-    on_gpu = any(trial.inputs.device == "cuda" for trial in sweep.trials)
-    return device if on_gpu else replace(device, kind="cpu")
 
 
 def make_plan(spec_path: Path, store_path: Path, *, stand_in: bool) -> PlanSummary:

@@ -22,10 +22,12 @@ class Device:
     Attributes:
         kind: `cpu` or `cuda`.
         model: name of the GPU or of the processor, for `numerics.strict`.
+        may_grow: a cluster, which may launch what it does not have now.
     """
 
     kind: Literal["cpu", "cuda"]
     model: str | None = None
+    may_grow: bool = False
 
 
 def find_device(backend: str, address: str | None) -> Device:
@@ -57,18 +59,21 @@ def _has_nvidia_driver() -> bool:
     return not hidden and Path("/proc/driver/nvidia/version").exists() and any(Path("/dev").glob("nvidia[0-9]*"))
 
 
-def gpus_per_trial(setting: float | str, device: Device, measured: Iterable[GpuMemory] = ()) -> float | None:
+def gpus_per_trial(
+    setting: float | str, device: Device, measured: Iterable[GpuMemory] = (), *, computes_there: bool = True
+) -> float | None:
     """Returns the GPUs that one trial asks for; None: `auto`, and nothing is measured yet.
 
     Args:
         setting: `resources.gpu`: a number, or `auto`.
-        device: what trials run on.
+        device: what machine or cluster have.
         measured: what workers have needed; the largest peak counts, on the smallest of their GPUs.
+        computes_there: False when all trials ask for the CPU by `numerics.device`: `auto` then means none.
     """
-    if device.kind == "cpu":
-        return 0.0
     if setting != "auto":
-        return float(setting)
+        return float(setting) if device.kind == "cuda" or device.may_grow else 0.0
+    if device.kind == "cpu" or not computes_there:
+        return 0.0
     found = tuple(measured)
     if not found:
         return None

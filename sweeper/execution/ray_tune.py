@@ -375,7 +375,7 @@ def cluster_device(address: str | None) -> Device:
     with connected(address):
         there = ray.cluster_resources()  # type: ignore[no-untyped-call]
         launchable = ray_state.get_max_resources_from_cluster_config() or {}  # Ray Train asks it, too; not public
-        return Device(kind="cuda" if there.get("GPU", 0) or launchable.get("GPU", 0) else "cpu")
+        return Device(kind="cuda" if there.get("GPU", 0) or launchable.get("GPU", 0) else "cpu", may_grow=True)
 
 
 @contextmanager

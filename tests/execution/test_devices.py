@@ -37,6 +37,13 @@ def test_gpus_per_trial(setting, device, peak_gib, expected):
     assert gpus_per_trial(setting, device, measured) == pytest.approx(expected, abs=1e-12)
 
 
+def test_trials_that_compute_on_the_cpu_take_a_gpu_only_when_told() -> None:
+    assert gpus_per_trial("auto", H100, [memory(20)], computes_there=False) == 0.0
+    assert gpus_per_trial(0.5, H100, computes_there=False) == 0.5
+    assert gpus_per_trial(0.5, CPU) == 0.0
+    assert gpus_per_trial(0.5, Device(kind="cpu", may_grow=True)) == 0.5, "the cluster may launch what it lacks"
+
+
 def test_as_many_trials_fit_as_the_memory_has_room_for():
     for peak_gib in range(1, 67):
         share = gpus_per_trial("auto", H100, [memory(peak_gib)])
