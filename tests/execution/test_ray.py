@@ -101,38 +101,6 @@ def replaced(job: Any, **changes: Any) -> Any:
     return replace(job, **changes)
 
 
-def light(cluster: Any, log: Path, act: Callable[[Any], None]) -> type:
-    """Returns a trainable whose worker loads no torch: per segment it acts, and hands in made-up epochs."""
-    from sweeper.records import Record
-    from sweeper.store.rows import write_records
-    from sweeper.training.events import EpochDone
-
-    def record(state_id: str, epoch: int) -> Record:
-        values = {"val_loss": 10.0 - epoch, "train_loss": 1.0}
-        return Record(state_id=state_id, epoch=epoch, item="training", values=values, reasons={}, measured_at=0.0)
-
-    class Worker:
-        def __init__(self, store: Any) -> None:
-            self.store = store
-
-        def train(self, order: Any) -> Iterator[Any]:
-            for epoch, state_id in order.states.items():
-                if epoch:
-                    act(epoch)
-                records = (record(state_id, epoch),)
-                write_records(self.store, records)
-                self.store.put("states", state_id, b"made up")
-                with log.open("a") as file:
-                    file.write(f"{epoch}\n")
-                yield EpochDone(state_id=state_id, epoch=epoch, records=records, seconds=1.0)
-
-    class Light(cluster.SegmentTrainable):  # type: ignore[name-defined, misc]
-        def make_worker(self, store: Any, cache: Path, gpu: float) -> Any:
-            return Worker(store)
-
-    return Light
-
-
 def with_gpu(backend: Any, gpu: float) -> Any:
     """Returns a backend whose trials ask for a share of a GPU, though they compute on the CPU."""
 
@@ -143,7 +111,7 @@ def with_gpu(backend: Any, gpu: float) -> Any:
     return Asking()
 
 
-def test_four_quarters_of_a_gpu_run_together_and_the_fifth_waits(cluster, engine, tmp_path: Path):
+def test_four_quarters_of_a_gpu_run_together_and_the_fifth_waits(cluster, light, engine, tmp_path: Path):
     here = tmp_path / "here"
     here.mkdir()
 
@@ -162,7 +130,7 @@ def test_four_quarters_of_a_gpu_run_together_and_the_fifth_waits(cluster, engine
         time.sleep(0.5)
         own.unlink()
 
-    backend = cluster.RayBackend(light(cluster, tmp_path / "log", meet))
+    backend = cluster.RayBackend(light(tmp_path / "log", meet))
     ran = engine.run(
         tmp_path / "store",
         lambda: with_gpu(backend, 0.25),
@@ -176,7 +144,7 @@ def test_four_quarters_of_a_gpu_run_together_and_the_fifth_waits(cluster, engine
 
 
 def test_workers_follow_the_width_of_the_tree_where_a_cluster_may_grow(
-    cluster, engine, reading, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster, light, engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """A trunk of six epochs, four forks after it, and one of them goes on alone."""
     monkeypatch.setattr(cluster, "IDLE_S", 3.0)
@@ -186,7 +154,7 @@ def test_workers_follow_the_width_of_the_tree_where_a_cluster_may_grow(
             file.write(f"{os.getpid()} {epoch} {time.time()}\n")
         time.sleep(1.0)
 
-    class Light(light(cluster, tmp_path / "log", slowly)):  # type: ignore[misc]
+    class Light(light(tmp_path / "log", slowly)):  # type: ignore[misc]
         def make_worker(self, store: Any, cache: Path, gpu: float) -> Any:
             with (tmp_path / "born").open("a") as file:
                 file.write(f"{os.getpid()} {time.time()}\n")
@@ -212,19 +180,19 @@ def test_workers_follow_the_width_of_the_tree_where_a_cluster_may_grow(
     assert born[2] - born[1] < 5, "asked for at once"
 
 
-def test_an_error_of_a_worker_ends_the_run_in_its_own_words(cluster, engine, tmp_path: Path):
+def test_an_error_of_a_worker_ends_the_run_in_its_own_words(cluster, light, engine, tmp_path: Path):
     from sweeper.errors import DataError, Problem
 
     def refuse(epoch: int) -> None:
         raise DataError(Problem(where="picture.png", rule="decodes"))
 
-    backend = cluster.RayBackend(light(cluster, tmp_path / "log", refuse))
+    backend = cluster.RayBackend(light(tmp_path / "log", refuse))
     with pytest.raises(DataError, match=r"picture\.png: decodes"):
         engine.run(tmp_path / "store", lambda: backend, **ALL)
 
 
-def test_a_stop_keeps_every_finished_epoch(cluster, engine, tmp_path: Path):
-    backend = cluster.RayBackend(light(cluster, tmp_path / "log", lambda epoch: time.sleep(0.3)))
+def test_a_stop_keeps_every_finished_epoch(cluster, light, engine, tmp_path: Path):
+    backend = cluster.RayBackend(light(tmp_path / "log", lambda epoch: time.sleep(0.3)))
     sweep = {**ALL, "training": {"max_epochs": 30}}
     first = engine.run(tmp_path / "store", lambda: backend, stop_after=3, **sweep)
     assert first.status == "interrupted"
@@ -233,7 +201,7 @@ def test_a_stop_keeps_every_finished_epoch(cluster, engine, tmp_path: Path):
     assert len(made) == first.epochs_trained + 1, "every epoch that was made was handed in"
 
 
-def test_more_than_the_machine_has_is_refused_at_once(cluster, engine, tmp_path: Path):
+def test_more_than_the_machine_has_is_refused_at_once(cluster, light, engine, tmp_path: Path):
     from sweeper.errors import ClusterError
 
     began = time.monotonic()
