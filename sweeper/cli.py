@@ -126,7 +126,7 @@ def run(
     if outcome.status == "interrupted":
         click.echo(f"interrupted; go on with: {request.command()}", err=True)
         sys.exit(EXIT_INTERRUPTED)
-    if not as_json:
+    if not as_json and tracking_uri != "off":
         click.echo(f"compare in MLflow: {request.ui_command(outcome.view.revision.spec.name)}")
     if outcome.status == "failed":
         retry = f"sweeper retry {outcome.view.revision.spec.name} --store {store}"
@@ -194,6 +194,9 @@ def retry(sweep: str, store: Path, stand_in: bool, failed: bool, trials: tuple[s
         return
     for failure in taken:
         click.echo(f"{failure.place} (state {failure.state_id[:12]}): {failure.reason}")
+    if not taken:
+        click.echo("nothing has failed")
+        return
     click.echo(f"{len(taken)} failures taken back; sweeper run {sweep} --store {store} trains again")
 
 
@@ -391,7 +394,7 @@ def _open(sweep: str, store: Path, stand_in: bool) -> Any:
     from sweeper.store.objects import LocalStore
 
     spec = _spec_in(sweep, stand_in)
-    view = open_view(LocalStore(store, create=False), sweep if spec is None else spec.name)
+    view = open_view(LocalStore(store, create=False), _name(sweep, stand_in))
     places = {"resources", "tracking"}
     if spec is not None and spec.model_dump(exclude=places) != view.revision.spec.model_dump(exclude=places):
         click.echo(f"{sweep} was edited since it was run; `sweeper run {sweep}` does what it asks for now", err=True)
@@ -399,8 +402,10 @@ def _open(sweep: str, store: Path, stand_in: bool) -> Any:
 
 
 def _name(sweep: str, stand_in: bool) -> str:
+    from sweeper.reporting.load import sweep_name
+
     spec = _spec_in(sweep, stand_in)
-    return sweep if spec is None else str(spec.name)
+    return sweep_name(sweep, stand_in=stand_in) if spec is None else str(spec.name)
 
 
 def _spec_in(sweep: str, stand_in: bool) -> Any:

@@ -101,7 +101,7 @@ def run_sweep(run: Run) -> Outcome:
         run.progress.note(f"waiting for {holder}")
 
     with (
-        held(run.store, run.sweep.spec.name, wait=run.wait, on_wait=waits, on_lost=lost),
+        held(run.store, run.sweep.spec.name, wait=run.wait, on_wait=waits, on_lost=lost, gives_up=run.stop.is_set),
         closing(open_ledger(run.store.root / LEDGER, run.store)) as ledger,
     ):
         outcome = _Driver(run, ledger).drive()

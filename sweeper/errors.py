@@ -68,6 +68,12 @@ class OutOfMemory(SweeperError):
     exit_code = 1
 
 
+class Interrupted(SweeperError):
+    """The user stopped it before anything was begun."""
+
+    exit_code = 130
+
+
 class ClusterError(SweeperError):
     """The Ray cluster cannot be reached."""
 

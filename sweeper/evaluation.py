@@ -220,6 +220,11 @@ def _item(
     )
 
 
+def distinct(items: Iterable[Item]) -> tuple[Item, ...]:
+    """Returns what is to be measured: one item where several columns show the same comparison."""
+    return tuple({item.item_id: item for item in items}.values())
+
+
 def column_of(item_column: str, value: str) -> str:
     """Returns the column of one value of an item: `rsa` stands under the item's own name, `rsa_se` behind it."""
     return item_column if value == "rsa" else f"{item_column}_{value.removeprefix('rsa_')}"

@@ -4,9 +4,9 @@ The planner asks for the digests, the workers for the data itself; both find the
 files differ from the planner's is noticed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from sweeper_models.errors import ModelError as UnusableModel
@@ -17,7 +17,7 @@ from sweeper.data.dataset import Dataset, HeldOut, choose, open_parts
 from sweeper.data.images import CLIP_MEAN, CLIP_STD, Preprocessing
 from sweeper.data.manifest import Manifest, Relabel, load_manifest
 from sweeper.data.parts import Parts
-from sweeper.errors import ModelError, Problem, SpecError
+from sweeper.errors import DataError, ModelError, Problem, SpecError, SweeperError
 from sweeper.plan.identity import content_id
 from sweeper.plan.lineage import Inputs
 from sweeper.spec.schema import DataConfig, Evaluation, TrialConfig
@@ -135,6 +135,30 @@ def _weights(backbone: str, pretrained: str, activation: str | None) -> WeightsF
         remedy = f"{error.remedy.rstrip('.')}. Or run the same spec with --stand-in (self-made data, tiny CLIP)"
         problem = Problem(where=f"model.{error.where}", rule=error.rule, got=error.got, remedy=remedy)
         raise ModelError(problem) from error
+
+
+def require_inputs(configs: Iterable[TrialConfig]) -> None:
+    """Makes sure that data and weights of some configurations can be had, and tells of all that cannot.
+
+    Raises:
+        DataError: some data cannot be read.
+        ModelError: some weights cannot be had.
+        SpecError: both.
+    """
+    asked: dict[tuple[object, ...], Callable[[], object]] = {}
+    for config in configs:
+        asked.setdefault((config.data, config.seeds.split), partial(dataset_of, config))
+        asked.setdefault((config.model,), partial(weights_of, config.model))
+    errors: list[SweeperError] = []
+    for look in asked.values():
+        try:
+            look()
+        except (DataError, ModelError) as error:
+            errors.append(error)
+    if errors:
+        kinds = {type(error) for error in errors}
+        problems = dict.fromkeys(problem for error in errors for problem in error.problems)
+        raise (kinds.pop() if len(kinds) == 1 else SpecError)(tuple(problems))
 
 
 def inputs_of(config: TrialConfig, *, device: str, device_model: str | None = None) -> Inputs:

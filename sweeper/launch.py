@@ -65,8 +65,7 @@ class Request:
     def command(self) -> str:
         """Returns the command that goes on with this run."""
         words = ["sweeper", "run", str(self.spec), "--store", str(self.store), "--backend", self.backend]
-        if self.stand_in:
-            words.append("--stand-in")
+        words += [flag for flag, asked in (("--stand-in", self.stand_in), ("--wait", self.wait)) if asked]
         for flag, value in (
             ("--address", self.address),
             ("--cache", self.cache),

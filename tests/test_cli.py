@@ -246,3 +246,18 @@ def test_ctrl_c_keeps_every_finished_epoch(shell: Shell) -> None:
     planned = shell.plan()
     assert planned["epochs_in_ledger"] >= 1
     assert planned["epochs_to_rebuild"] == 0
+
+
+def test_targets_as_the_main_reference_stand_under_both_their_names(finished: Shell) -> None:
+    """One comparison, two columns: `rsa_behavioral` is whatever is named first."""
+    try:
+        finished.spec.write_text(SPEC.replace("bootstraps: 10", "bootstraps: 10, rsa: [targets]"))
+        finished.run()
+        rows = json.loads(finished.on_store("results", "--format", "json").stdout)
+        assert all(isinstance(row["rsa_at_best_val_loss"], float) for row in rows)
+        curves = finished.on_store("results", "--curves", "--format", "csv").stdout
+        for row in csv.DictReader(io.StringIO(curves)):
+            assert row["rsa_behavioral"] == row["rsa_targets"] != ""
+    finally:
+        finished.spec.write_text(SPEC)
+        finished.run()

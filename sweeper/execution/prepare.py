@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sweeper.errors import Problem, SpecError
-from sweeper.evaluation import TRAINING_ITEM, Item, items_of
-from sweeper.inputs import dataset_of, held_out_sets, inputs_of
+from sweeper.evaluation import TRAINING_ITEM, Item, distinct, items_of
+from sweeper.inputs import dataset_of, held_out_sets, inputs_of, require_inputs
 from sweeper.plan.lineage import Inputs, root_id
 from sweeper.plan.tree import Tree, build_tree
 from sweeper.plan.trials import Trial, resolve
@@ -47,8 +47,8 @@ class ResolvedSweep:
         return {state: self.items[piece.trials[0]] for piece in pieces for state in piece.states.values()}
 
     def all_items(self) -> tuple[Item, ...]:
-        """Returns every item once, in the order of the trials."""
-        found = {item.item_id: item for trial in self.trials for item in self.items[trial.trial_id]}
+        """Returns every item once under each of its columns, in the order of the trials."""
+        found = {(item.item_id, item.column): item for trial in self.trials for item in self.items[trial.trial_id]}
         return tuple(found.values())
 
 
@@ -64,6 +64,7 @@ def resolve_sweep(spec: SweepSpec, *, device: str, device_model: str | None = No
         SweeperError: data or weights cannot be had, or do not fit the spec.
     """
     swept = expand(spec)
+    require_inputs(trial.config for trial in swept)
     _refuse_overlap(spec, swept)
     found: dict[tuple[object, ...], Inputs] = {}
 
@@ -178,7 +179,7 @@ def _recorded(sweep: ResolvedSweep, ledger: Ledger) -> Iterator[tuple[str, tuple
     for state, records in grouped.items():
         known = {record.item for record in records}
         if TRAINING_ITEM in known:  # else it is lost, and to be trained again; items added later may have outlived it
-            missing = [item for item in sweep.items_by_state[state] if item.item_id not in known]
+            missing = [item for item in distinct(sweep.items_by_state[state]) if item.item_id not in known]
             yield state, tuple(records), missing
 
 

@@ -7,7 +7,7 @@ import torch
 
 from sweeper.data.features import FeatureCache
 from sweeper.errors import SweeperError
-from sweeper.evaluation import Item, items_of
+from sweeper.evaluation import Item, distinct, items_of
 from sweeper.inputs import check_inputs, held_out_sets
 from sweeper.store.objects import ObjectStore
 from sweeper.tasks import prepare
@@ -54,6 +54,6 @@ class Worker:
             check_inputs(order.config, order.inputs, device=order.device)
             task = prepare(order.config, order.evaluation, self._cache, order.device)
             sets = held_out_sets(order.config, order.evaluation)
-            items = items_of(order.evaluation, sets, order.config.data.preprocessing)
+            items = distinct(items_of(order.evaluation, sets, order.config.data.preprocessing))
             self._prepared = key, task, items
         return self._prepared[1], self._prepared[2]

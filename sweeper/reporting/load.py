@@ -176,15 +176,16 @@ def _failures(store: LocalStore, wanted: Iterable[str]) -> dict[str, Failure]:
 def _records(store: LocalStore, revision: Revision, wanted: list[str]) -> dict[str, list[Record]]:
     """Reads from the ledger, and from the store what the ledger lacks (absent, damaged, or behind)."""
     records = _indexed(store.root / LEDGER, wanted)
-    columns = {item["item"]: item["column"] for item in revision.items}
-    everything = set(columns.values())
+    columns = SweepView(revision=revision, records={}, failures={}).columns
+    everything = {item["column"] for item in revision.items}
     states = set(wanted)
     for key in store.keys("records"):
         state_id, _, later = key.partition(".")
         if state_id not in states:
             continue
         items = {record.item for record in records.get(state_id, ())}
-        if everything <= {columns.get(item) for item in items} if later else TRAINING_ITEM in items:
+        shown = {name for item in items for name in columns.get(item, ())}
+        if everything <= shown if later else TRAINING_ITEM in items:
             continue
         added = [record for record in read_records(store, key) if record.item not in items]
         records.setdefault(state_id, []).extend(added)

@@ -35,9 +35,12 @@ class SweepView:
         return {trial.trial_id: trial for trial in self.revision.trials}
 
     @cached_property
-    def columns(self) -> Mapping[str, str]:
-        """Column of each evaluation item."""
-        return {item["item"]: item["column"] for item in self.revision.items}
+    def columns(self) -> Mapping[str, tuple[str, ...]]:
+        """Columns of each evaluation item: what is compared once may be shown under several names."""
+        columns: dict[str, dict[str, None]] = {}
+        for item in self.revision.items:
+            columns.setdefault(item["item"], {})[item["column"]] = None
+        return {item: tuple(names) for item, names in columns.items()}
 
     @cached_property
     def references(self) -> Mapping[str, str]:
@@ -116,7 +119,8 @@ class SweepView:
             if record.item == TRAINING_ITEM:
                 row |= {**record.values, "seconds": record.seconds, "measured_at": record.measured_at}
             elif record.item in self.columns:
-                row |= {column_of(self.columns[record.item], name): value for name, value in record.values.items()}
+                for column in self.columns[record.item]:
+                    row |= {column_of(column, name): value for name, value in record.values.items()}
         return row
 
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 
 import psutil
 
-from sweeper.errors import Problem, StoreError
+from sweeper.errors import Interrupted, Problem, StoreError
 from sweeper.store.objects import ObjectStore
 
 RENEW_S = 10.0
@@ -81,15 +81,19 @@ class Lease:
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="sweeper-lease", daemon=True)
 
-    def acquire(self, *, wait: bool, on_wait: Callable[[Holder], None]) -> None:
+    def acquire(
+        self, *, wait: bool, on_wait: Callable[[Holder], None], gives_up: Callable[[], bool] = lambda: False
+    ) -> None:
         """Takes the store.
 
         Args:
             wait: until it is free, however long that takes.
             on_wait: called once with the holder that is waited for.
+            gives_up: tells whether to wait no longer.
 
         Raises:
             StoreError: somebody else holds it, and `wait` is not asked for.
+            Interrupted: it was told to give up.
         """
         seen, since, told = -1, time.monotonic(), False
         while True:
@@ -107,6 +111,9 @@ class Lease:
             if not told:
                 on_wait(holder)
                 told = True
+            if gives_up():
+                rule = "stopped while it waited for the store"
+                raise Interrupted(Problem(where="--wait", rule=rule, got=str(holder), remedy="Nothing was changed"))
             time.sleep(_LOOK_S)
 
     def release(self) -> None:
@@ -152,6 +159,7 @@ def held(
     wait: bool = False,
     on_wait: Callable[[Holder], None] = lambda holder: None,
     on_lost: Callable[[Holder], None] = lambda holder: None,
+    gives_up: Callable[[], bool] = lambda: False,
 ) -> Iterator[Lease]:
     """Holds a store against other drivers; see `Lease`.
 
@@ -159,7 +167,7 @@ def held(
         StoreError: another driver holds it; the message says who.
     """
     lease = Lease(store, sweep, on_lost)
-    lease.acquire(wait=wait, on_wait=on_wait)
+    lease.acquire(wait=wait, on_wait=on_wait, gives_up=gives_up)
     try:
         yield lease
     finally:

@@ -78,7 +78,7 @@ def logged_of(view: SweepView, trial: Trial, up_to: int | None = None, *, before
     for number in view.rows(trial.trial_id):
         if (up_to is not None and number > up_to) or (before.epoch is not None and number <= before.epoch):
             continue
-        found = [(r.item, view.columns.get(r.item), r.measured_at) for r in _records(view, trial, number)]
+        found = sorted((r.item, view.columns.get(r.item, ()), r.measured_at) for r in _records(view, trial, number))
         digest = hashlib.sha256(repr((digest, number, found)).encode()).hexdigest()[:16]
         epoch = number
     return Logged(epoch=epoch, digest=digest)
@@ -136,8 +136,8 @@ def _records(view: SweepView, trial: Trial, epoch: int) -> list[Record]:
 
 def _columns(view: SweepView, record: Record) -> Iterator[tuple[str, Any]]:
     if record.item != TRAINING_ITEM:
-        column = view.columns[record.item]
-        yield from ((column_of(column, name), value) for name, value in record.values.items())
+        for column in view.columns[record.item]:
+            yield from ((column_of(column, name), value) for name, value in record.values.items())
         return
     yield from record.values.items()
     yield "seconds", record.seconds
