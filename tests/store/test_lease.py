@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.errors import StoreError
+from sweeper.errors import Interrupted, StoreError
 from sweeper.store import lease
 from sweeper.store.lease import Holder, Lease, driven_sweep, held, latest
 from sweeper.store.objects import LocalStore
@@ -98,6 +98,14 @@ def test_another_host_is_believed_while_its_number_grows(store: LocalStore) -> N
         assert time.monotonic() - began > 1.5 + 0.5, "a minute of silence after the last renewal"
         assert [holder.host for holder in waited] == ["node7"], "told once"
     renewing.join()
+
+
+def test_who_waits_can_be_stopped(store: LocalStore) -> None:
+    stop = threading.Event()
+    threading.Timer(0.5, stop.set).start()
+    waits = pytest.raises(Interrupted, match="while it waited")
+    with held(store, "theirs"), waits, held(store, "mine", wait=True, gives_up=stop.is_set):
+        pytest.fail("two drivers")
 
 
 @pytest.mark.usefixtures("quick")

@@ -23,6 +23,7 @@ training: {{max_epochs: 10}}
 perturbation: {{kind: random_target, length: 2}}
 axes:
   perturbation.start: {starts}
+  data.train_fraction: [0.8]
   training.optimizer.betas: [[0.9, 0.999], [0.8, 0.99]]
 """
 INPUTS = Inputs(data="pool", model=(("weights", "w"),), device="cpu", device_model="H100")
@@ -62,6 +63,15 @@ def test_a_sweep_of_an_older_semantics_keeps_its_ids(store: LocalStore) -> None:
     assert found is not None
     assert [trial.lineage for trial in found.trials] == [trial.lineage for trial in older]
     assert found.trials[0].lineage.root != trials[0].lineage.root
+
+
+def test_a_spec_out_of_the_store_makes_the_same_trials_in_the_same_order(store: LocalStore) -> None:
+    """Its axes are not in the order of the alphabet."""
+    saved = save(store)
+    found = latest_revision(store, "grid")
+    assert found is not None
+    assert [trial.swept for trial in expand(found.spec)] == [trial.swept for trial in expand(saved.spec)]
+    assert next(name for name, _ in expand(found.spec)[0].swept).startswith("perturbation")
 
 
 def test_a_revision_comes_back_as_it_was(store: LocalStore) -> None:
