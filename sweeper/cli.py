@@ -29,6 +29,9 @@ class _Group(click.Group):
             for problem in error.problems:
                 click.echo(f"error: {problem}", err=True)
             ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("ended at once; finished epochs are kept, and the same command goes on", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
         except ModelError as error:  # weights that do not fit the network
             click.echo(f"error: {str(error)[:1000]}", err=True)
             ctx.exit(EXIT_USAGE)
@@ -171,6 +174,32 @@ def validate(spec: Path, store: Path, stand_in: bool, as_json: bool) -> None:
         click.echo(json.dumps({"schema_version": 1, "rows": [{"name": loaded.name, "trials": trials}]}))
     else:
         click.echo(f"{spec}: valid, {trials} trials")
+
+
+@main.command()
+@_sweep_argument
+@_store
+@_stand_in
+def stop(sweep: str, store: Path, stand_in: bool) -> None:
+    """End a running sweep after the epochs in progress; run goes on from there."""
+    _ask(sweep, store, stand_in, "stop")
+
+
+@main.command()
+@_sweep_argument
+@_store
+@_stand_in
+def cancel(sweep: str, store: Path, stand_in: bool) -> None:
+    """End a running sweep now; epochs in progress are lost, finished ones are kept."""
+    _ask(sweep, store, stand_in, "cancel")
+
+
+def _ask(sweep: str, store: Path, stand_in: bool, wish: Any) -> None:
+    from sweeper.store.lease import ask
+    from sweeper.store.objects import LocalStore
+
+    holder = ask(LocalStore(store.absolute(), create=False), _name(sweep, stand_in), wish)
+    click.echo(f"asked {holder} to {wish}")
 
 
 @main.command()

@@ -1,5 +1,7 @@
 """The driver: runs a sweep from plan to report. The only writer of the ledger, the only one who tracks."""
 
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -14,7 +16,7 @@ from sweeper.execution.dispatcher import Dispatcher
 from sweeper.execution.prepare import ResolvedSweep, measured_records, read_failures
 from sweeper.records import GpuMemory, Record
 from sweeper.reporting.view import SweepView
-from sweeper.store.lease import Holder, held
+from sweeper.store.lease import Holder, Wish, held
 from sweeper.store.ledger import Ledger, open_ledger
 from sweeper.store.objects import LocalStore
 from sweeper.store.sweeps import Revision, save_revision
@@ -97,11 +99,24 @@ def run_sweep(run: Run) -> Outcome:
         taken_by.append(holder)
         run.stop.set()
 
+    def asked(wish: Wish) -> None:
+        run.stop.set()
+        if wish == "cancel":
+            os.kill(os.getpid(), signal.SIGINT)  # the second request to stop ends at once
+
     def waits(holder: Holder) -> None:
         run.progress.note(f"waiting for {holder}")
 
     with (
-        held(run.store, run.sweep.spec.name, wait=run.wait, on_wait=waits, on_lost=lost, gives_up=run.stop.is_set),
+        held(
+            run.store,
+            run.sweep.spec.name,
+            wait=run.wait,
+            on_wait=waits,
+            on_lost=lost,
+            on_asked=asked,
+            gives_up=run.stop.is_set,
+        ),
         closing(open_ledger(run.store.root / LEDGER, run.store)) as ledger,
     ):
         outcome = _Driver(run, ledger).drive()

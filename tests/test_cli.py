@@ -226,7 +226,8 @@ def test_the_stand_in_has_a_name_of_its_own(shell: Shell) -> None:
     assert planned["name"] == "tiny--stand-in"
 
 
-def test_ctrl_c_keeps_every_finished_epoch(shell: Shell) -> None:
+@pytest.mark.parametrize("how", ["ctrl-c", "stop", "cancel"])
+def test_who_ends_a_run_keeps_every_finished_epoch(shell: Shell, how: str) -> None:
     shell.spec.write_text(SPEC.replace("max_epochs: 5", "max_epochs: 400").replace("_window: 2", "_window: 300"))
     command = ["run", str(shell.spec), "--store", str(shell.store), "--backend", "local", "--tracking-uri", "off"]
     process = subprocess.Popen(
@@ -239,13 +240,18 @@ def test_ctrl_c_keeps_every_finished_epoch(shell: Shell) -> None:
     deadline = time.monotonic() + 120
     while not any((shell.store / "states").glob("*/*")) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
+    if how == "ctrl-c":
+        process.send_signal(signal.SIGINT)
+    else:
+        assert f"to {how}" in shell.on_store(how).stdout
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
-    assert "go on with: sweeper run" in errors
+    assert ("the same command goes on" if how == "cancel" else "go on with: sweeper run") in errors
+    assert "Traceback" not in errors
     planned = shell.plan()
     assert planned["epochs_in_ledger"] >= 1
-    assert planned["epochs_to_rebuild"] == 0
+    assert how == "cancel" or planned["epochs_to_rebuild"] == 0
+    assert "nothing runs" in shell.on_store("stop", rc=2).output
 
 
 def test_targets_as_the_main_reference_stand_under_both_their_names(finished: Shell) -> None:

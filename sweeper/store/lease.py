@@ -12,8 +12,9 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from typing import Literal, get_args
 
 import psutil
 
@@ -21,9 +22,13 @@ from sweeper.errors import Interrupted, Problem, StoreError
 from sweeper.store.objects import ObjectStore
 
 RENEW_S = 10.0
+LISTEN_S = 1.0
 STALE_S = 60.0
 _LOOK_S = 1.0
 _DIGITS = 12
+
+Wish = Literal["stop", "cancel"]
+"""`stop`: after the epochs in progress; `cancel`: now."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,15 +73,23 @@ class Holder:
 class Lease:
     """The lease of one process on one store."""
 
-    def __init__(self, store: ObjectStore, sweep: str, on_lost: Callable[[Holder], None]) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        sweep: str,
+        on_lost: Callable[[Holder], None],
+        on_asked: Callable[[Wish], None] = lambda wish: None,
+    ) -> None:
         """Takes nothing yet.
 
         Args:
             store: what is held.
             sweep: what for.
             on_lost: called, in another thread, when somebody else took the store over meanwhile.
+            on_asked: called, in another thread, when somebody asks the holder to end (see `ask`).
         """
-        self._store, self._me, self._on_lost = store, Holder.this_process(sweep), on_lost
+        self._store, self._me = store, Holder.this_process(sweep)
+        self._on_lost, self._on_asked = on_lost, on_asked
         self._number = 0
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="sweeper-lease", daemon=True)
@@ -120,6 +133,8 @@ class Lease:
         """Gives the store back."""
         self._released.set()
         self._thread.join(timeout=RENEW_S)
+        for wish in get_args(Wish):
+            self._store.drop("control", _wish_key(wish, self._me))
         if latest(self._store)[0] == self._number:
             self._put(self._number + 1, replace(self._me, released=True))
 
@@ -138,7 +153,11 @@ class Lease:
 
     def _renew(self) -> None:
         last = time.monotonic()
-        while not self._released.wait(RENEW_S):
+        heard: set[Wish] = set()
+        while not self._released.wait(min(LISTEN_S, RENEW_S)):
+            heard |= self._listen(heard)
+            if time.monotonic() - last < RENEW_S:
+                continue
             try:
                 if self._put(self._number + 1, self._me):
                     last = time.monotonic()
@@ -150,6 +169,15 @@ class Lease:
             self._on_lost(holder or self._me)
             return
 
+    def _listen(self, heard: set[Wish]) -> set[Wish]:
+        """Passes on what is asked for the first time."""
+        with suppress(StoreError):
+            for wish in get_args(Wish):
+                if wish not in heard and self._store.has("control", _wish_key(wish, self._me)):
+                    self._on_asked(wish)
+                    return {wish}
+        return set()
+
 
 @contextmanager
 def held(
@@ -159,6 +187,7 @@ def held(
     wait: bool = False,
     on_wait: Callable[[Holder], None] = lambda holder: None,
     on_lost: Callable[[Holder], None] = lambda holder: None,
+    on_asked: Callable[[Wish], None] = lambda wish: None,
     gives_up: Callable[[], bool] = lambda: False,
 ) -> Iterator[Lease]:
     """Holds a store against other drivers; see `Lease`.
@@ -166,7 +195,7 @@ def held(
     Raises:
         StoreError: another driver holds it; the message says who.
     """
-    lease = Lease(store, sweep, on_lost)
+    lease = Lease(store, sweep, on_lost, on_asked)
     lease.acquire(wait=wait, on_wait=on_wait, gives_up=gives_up)
     try:
         yield lease
@@ -187,6 +216,24 @@ def driven_sweep(store: ObjectStore) -> str | None:
     """Returns what a driver runs on a store right now, None for nothing, as far as can be known from here."""
     _, holder = latest(store)
     return None if holder is None or holder.is_gone() else holder.sweep
+
+
+def ask(store: ObjectStore, sweep: str, wish: Wish) -> Holder:
+    """Asks whoever runs a sweep to end; the wish carries the id of that holding, and moves nobody else.
+
+    Raises:
+        StoreError: nobody runs it, as far as can be known from here.
+    """
+    _, holder = latest(store)
+    if holder is None or holder.is_gone() or holder.sweep != sweep:
+        got = "nothing runs" if holder is None or holder.is_gone() else str(holder)
+        raise StoreError(Problem(where="--store", rule=f"somebody runs {sweep}", got=got, remedy="Nothing to do"))
+    store.put("control", _wish_key(wish, holder), b"")
+    return holder
+
+
+def _wish_key(wish: Wish, holder: Holder) -> str:
+    return f"{holder.run_id}.{wish}"
 
 
 def _key(number: int) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 
 from sweeper.errors import Problem, StoreError
 
-Kind = Literal["states", "records", "outputs", "failures", "conflicts", "sweeps", "leases"]
+Kind = Literal["states", "records", "outputs", "failures", "conflicts", "sweeps", "leases", "control"]
 
 FORMAT = "sweeper-object-1"
 STORE_FORMAT = 1

@@ -11,7 +11,7 @@ import pytest
 
 from sweeper.errors import Interrupted, StoreError
 from sweeper.store import lease
-from sweeper.store.lease import Holder, Lease, driven_sweep, held, latest
+from sweeper.store.lease import Holder, Lease, ask, driven_sweep, held, latest
 from sweeper.store.objects import LocalStore
 
 HOLD = """\
@@ -148,3 +148,23 @@ def test_of_many_racers_one_wins(store: LocalStore) -> None:
     for racer in racers:
         racer.join()
     assert len(won) == 1
+
+
+def test_a_wish_reaches_the_holder_and_nobody_after_it(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "LISTEN_S", 0.05)
+    heard: list[str] = []
+    with held(store, "mine", on_asked=heard.append):
+        with pytest.raises(StoreError, match="somebody runs other"):
+            ask(store, "other", "stop")
+        ask(store, "mine", "stop")
+        ask(store, "mine", "stop")
+        give_up_at = time.monotonic() + 5
+        while not heard and time.monotonic() < give_up_at:
+            time.sleep(0.02)
+        time.sleep(0.2)
+        assert heard == ["stop"], "once"
+    with pytest.raises(StoreError, match="nothing runs"):
+        ask(store, "mine", "stop")
+    with held(store, "mine", on_asked=heard.append):
+        time.sleep(0.3)
+    assert heard == ["stop"], "a wish for one run moves no other"
