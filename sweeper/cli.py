@@ -177,6 +177,30 @@ def validate(spec: Path, store: Path, stand_in: bool, as_json: bool) -> None:
 
 
 @main.command()
+@_store
+@click.option("--yes", is_flag=True, help="Remove it; without, it is only shown.")
+@_as_json
+def gc(store: Path, yes: bool, as_json: bool) -> None:
+    """Show what no sweep needs: damaged objects, leftovers, results of no revision."""
+    from sweeper.store.garbage import find_garbage, remove
+    from sweeper.store.lease import held
+    from sweeper.store.objects import LocalStore
+
+    opened = LocalStore(store.absolute(), create=False)
+    with held(opened, "gc"):
+        found = find_garbage(opened)
+        for each in found if yes else ():
+            remove(each)
+    if as_json:
+        rows = [{"sort": each.sort, "files": len(each.files), "bytes": each.size, "removed": yes} for each in found]
+        click.echo(json.dumps({"schema_version": 1, "rows": rows}))
+        return
+    for each in found:
+        click.echo(f"{each.sort:<30} {len(each.files):>8} files {each.size / 1e6:>10.1f} MB")
+    click.echo("removed" if yes else "nothing was removed; --yes removes it")
+
+
+@main.command()
 @_sweep_argument
 @_store
 @_stand_in

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,14 @@ def latest_revision(store: ObjectStore, name: str) -> Revision | None:
         if data is not None:
             return _revision(json.loads(data))
     return None
+
+
+def all_revisions(store: ObjectStore) -> Iterator[Revision]:
+    """Yields every revision of every sweep."""
+    for key in store.keys("sweeps"):
+        data = store.get("sweeps", key)
+        if data is not None:
+            yield _revision(json.loads(data))
 
 
 def sweep_names(store: ObjectStore) -> tuple[str, ...]:

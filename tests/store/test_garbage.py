@@ -1,0 +1,46 @@
+"""What can go: never a result of a sweep."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from sweeper.cli import main
+from sweeper.store.garbage import find_garbage
+from sweeper.store.objects import LocalStore
+
+LATER = 2 * 24 * 3600.0
+
+
+def sizes(store: LocalStore, later: float = 0.0) -> list[int]:
+    return [len(each.files) for each in find_garbage(store, time.time() + later)]
+
+
+def test_results_of_a_sweep_are_no_garbage(grid: Path) -> None:
+    assert sizes(LocalStore(grid), LATER)[2] == 0
+
+
+def test_damage_leftovers_and_results_of_no_sweep_can_go(grid: Path, tmp_path: Path) -> None:
+    shutil.copytree(grid, tmp_path / "store")
+    store = LocalStore(tmp_path / "store")
+    state = next(iter(store.keys("states")))
+    path = store.path("states", state)
+    path.write_bytes(path.read_bytes()[:100])
+    assert store.get("states", state) is None
+    (store.root / "tmp" / "half").write_bytes(b"x" * 10)
+    store.put("states", "0" * 32, b"of nobody")
+    store.put("records", f"{'0' * 32}.later", b"[]")
+    assert sizes(store) == [1, 0, 0], "what is young may be in the making"
+    assert sizes(store, LATER) == [1, 1, 2]
+    long_ago = time.time() - LATER
+    for old in (store.root / "tmp" / "half", store.path("states", "0" * 32)):
+        os.utime(old, (long_ago, long_ago))
+    shown = CliRunner().invoke(main, ["gc", "--store", str(store.root)])
+    assert shown.exit_code == 0
+    assert "nothing was removed" in shown.output
+    assert sizes(store) == [1, 1, 1]
+    assert CliRunner().invoke(main, ["gc", "--store", str(store.root), "--yes"]).exit_code == 0
+    assert sizes(store) == [0, 0, 0]
+    assert len(list(store.keys("states"))) == len(list(LocalStore(grid).keys("states"))) - 1
