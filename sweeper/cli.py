@@ -257,11 +257,15 @@ def retry(sweep: str, store: Path, stand_in: bool, failed: bool, trials: tuple[s
 @_sweep_argument
 @_store
 @_stand_in
+@click.option("--watch", "watched", is_flag=True, help="Go on showing it until it is done.")
 @_as_json
-def status(sweep: str, store: Path, stand_in: bool, as_json: bool) -> None:
+def status(sweep: str, store: Path, stand_in: bool, watched: bool, as_json: bool) -> None:
     """Show how many trials are done, open and failed."""
     from sweeper.reporting.status import status_rows, status_text
 
+    if watched and not as_json:
+        _watch(sweep, store, stand_in)
+        return
     view = _open(sweep, store, stand_in)
     if as_json:
         click.echo(json.dumps({"schema_version": 1, "rows": status_rows(view)}, allow_nan=False))
@@ -452,6 +456,18 @@ def _open(sweep: str, store: Path, stand_in: bool) -> Any:
     if spec is not None and spec.model_dump(exclude=places) != view.revision.spec.model_dump(exclude=places):
         click.echo(f"{sweep} was edited since it was run; `sweeper run {sweep}` does what it asks for now", err=True)
     return view
+
+
+def _watch(sweep: str, store: Path, stand_in: bool) -> None:
+    from rich.console import Console
+
+    from sweeper.reporting.load import open_view
+    from sweeper.reporting.watch import watch
+    from sweeper.store.lease import driven_sweep
+    from sweeper.store.objects import LocalStore
+
+    name, opened = _name(sweep, stand_in), LocalStore(store.absolute(), create=False)
+    watch(lambda: (open_view(opened, name), driven_sweep(opened) == name), Console())
 
 
 def _name(sweep: str, stand_in: bool) -> str:
