@@ -139,39 +139,57 @@ def page(served: Page) -> Iterator[Any]:
             browser.close()
 
 
-def cells(page: Any, column: str) -> list[str]:
-    """Returns a column of the table, top down."""
-    script = """column => [...document.querySelectorAll('.ag-cell')]
-        .filter(cell => cell.getAttribute('col-id') === column)
-        .map(cell => [Number(cell.closest('.ag-row').getAttribute('row-index')), cell.innerText])
-        .sort((one, two) => one[0] - two[0]).map(pair => pair[1].trim())"""
-    return [str(text) for text in page.evaluate(script, column)]
+START, LENGTH, LOSS, RECOVERY = (
+    "params.`perturbation.start`",
+    "params.`perturbation.length`",
+    "metrics.`best_val_loss`",
+    "tags.`sweeper.recovery`",
+)
 
 
-def windows(page: Any) -> list[tuple[int, int] | None]:
-    found = zip(cells(page, "params.`perturbation.start`"), cells(page, "params.`perturbation.length`"), strict=True)
-    return [(int(start), int(length)) if start.isdigit() else None for start, length in found]
+def rows(page: Any) -> list[dict[str, str]]:
+    """Returns the table's rows, top down, by column, as one look: the page draws rows and cells anew while it loads."""
+    script = """() => {
+        const rows = new Map();
+        for (const cell of document.querySelectorAll('.ag-cell')) {
+            const index = Number(cell.closest('.ag-row')?.getAttribute('row-index') ?? -1);
+            if (index < 0) continue;
+            if (!rows.has(index)) rows.set(index, {});
+            rows.get(index)[cell.getAttribute('col-id')] = cell.innerText.trim();
+        }
+        return [...rows].sort((one, two) => one[0] - two[0]).map(pair => pair[1]);
+    }"""
+    return list(page.evaluate(script))
 
 
-def wait_for_order(page: Any, order: list[tuple[int, int]]) -> None:
-    """Waits until the trials stand in an order; the baseline may stand anywhere."""
+def window_in(row: dict[str, str]) -> tuple[int, int] | None:
+    """Returns a row's start and length; None for the baseline and for a row that is not drawn whole yet."""
+    start, length = row.get(START, ""), row.get(LENGTH, "")
+    return (int(start), int(length)) if start.isdigit() and length.isdigit() else None
+
+
+def whole(row: dict[str, str]) -> bool:
+    return all(row.get(column) for column in (START, LENGTH, LOSS, RECOVERY))
+
+
+def wait_for_order(page: Any, order: list[tuple[int, int]]) -> list[dict[str, str]]:
+    """Waits until the trials stand in an order, all cells drawn; the baseline may stand anywhere."""
     for _ in range(_STEP_MS // 200):
-        if [window for window in windows(page) if window is not None] == order:
-            return
+        found = rows(page)
+        if [window_in(row) for row in found if window_in(row)] == order and len(found) == 10 and all(map(whole, found)):
+            return found
         page.wait_for_timeout(200)
-    assert [window for window in windows(page) if window is not None] == order
+    raise AssertionError(f"the page shows {rows(page)}, not the order {order} and the baseline")
 
 
 def test_the_printed_address_shows_the_trials_and_they_sort(served: Page, page: Any) -> None:
     by_loss = sorted(served.summaries, key=lambda window: served.summaries[window]["best_val_loss"])
     assert len({served.summaries[window]["best_val_loss"] for window in by_loss}) == len(by_loss) == 9
 
-    wait_for_order(page, by_loss)
-    assert len(windows(page)) == 10  # the baseline, too; not the parent run and not the other sweep's
-    shown = [float(text) for text in cells(page, "metrics.`best_val_loss`")]
+    found = wait_for_order(page, by_loss)  # and the baseline; not the parent run and not the other sweep's
+    shown = [float(row[LOSS]) for row in found]
     assert shown == sorted(shown)
-    recovery = dict(zip(windows(page), cells(page, "tags.`sweeper.recovery`"), strict=True))
-    assert {window for window, text in recovery.items() if text.startswith("NR (> ")} == set(_NEVER)
+    assert {window_in(row) for row in found if row[RECOVERY].startswith("NR (> ")} == set(_NEVER)
 
     page.locator(".ag-header-cell[col-id='metrics.`best_val_loss`']").click()
     wait_for_order(page, by_loss[::-1])
