@@ -1,0 +1,121 @@
+"""What verbs share: options, exit codes, and how a sweep is named."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from sweeper.completion import complete_spec, complete_sweep
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+class Group(click.Group):
+    """Prints a user's mistake as it is, without a traceback, and exits with its code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs a verb; a mistake of the user ends it with the code that the error carries."""
+        from sweeper_models.errors import ModelError
+
+        from sweeper.errors import SweeperError
+
+        try:
+            return super().invoke(ctx)
+        except SweeperError as error:
+            for problem in error.problems:
+                click.echo(f"error: {problem}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("ended at once; finished epochs are kept, and the same command goes on", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
+        except ModelError as error:  # weights that do not fit the network
+            click.echo(f"error: {str(error)[:1000]}", err=True)
+            ctx.exit(EXIT_USAGE)
+        except OSError as error:  # a file that the user named, or the terminal, cannot be written or read
+            if isinstance(error, BrokenPipeError):
+                raise
+            click.echo(f"error: {error.filename or 'output'}: {error.strerror or error}.", err=True)
+            ctx.exit(EXIT_USAGE)
+
+
+def stand_in_option(verb: F) -> F:
+    """Adds `--stand-in`."""
+    help_text = "Run on the self-made set with the tiny CLIP, under another sweep name."
+    return click.option("--stand-in", is_flag=True, help=help_text)(verb)
+
+
+def store_option(verb: F) -> F:
+    """Adds `--store`."""
+    return click.option(
+        "--store",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=Path("sweeper-store"),
+        envvar="SWEEPER_STORE",
+        show_default=True,
+        help="Folder of results.",
+    )(verb)
+
+
+def json_option(verb: F) -> F:
+    """Adds `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(verb)
+
+
+def spec_argument(verb: F) -> F:
+    """Adds the argument SPEC."""
+    spec_path = click.Path(dir_okay=False, path_type=Path)
+    return click.argument("spec", type=spec_path, shell_complete=complete_spec)(verb)
+
+
+def sweep_argument(verb: F) -> F:
+    """Adds the argument SWEEP."""
+    return click.argument("sweep", metavar="SWEEP", shell_complete=complete_sweep)(verb)
+
+
+def open_sweep(sweep: str, store: Path, stand_in: bool) -> Any:
+    """Returns the view of a sweep named by its spec's path or by its name in the store."""
+    from sweeper.reporting.load import open_view
+    from sweeper.store.objects import LocalStore
+
+    spec = spec_in(sweep, stand_in)
+    view = open_view(LocalStore(store, create=False), name_of(sweep, stand_in))
+    places = {"resources", "tracking"}
+    if spec is not None and spec.model_dump(exclude=places) != view.revision.spec.model_dump(exclude=places):
+        click.echo(f"{sweep} was edited since it was run; `sweeper run {sweep}` does what it asks for now", err=True)
+    return view
+
+
+def name_of(sweep: str, stand_in: bool) -> str:
+    """Returns the name of a sweep that is given by its spec's path or by its name."""
+    from sweeper.reporting.load import sweep_name
+
+    spec = spec_in(sweep, stand_in)
+    return sweep_name(sweep, stand_in=stand_in) if spec is None else str(spec.name)
+
+
+def spec_in(sweep: str, stand_in: bool) -> Any:
+    """Returns the spec in a file, None for the name of a sweep."""
+    from sweeper.spec.load import load_spec
+
+    is_file = Path(sweep).suffix in (".yaml", ".yml") or Path(sweep).is_file()
+    return load_spec(sweep, stand_in=stand_in) if is_file else None
+
+
+def print_results(
+    view: Any, format_: Any, what: Any = "trials", out: Path | None = None, store: Path | None = None
+) -> None:
+    """Prints a table, or writes it to a file."""
+    from sweeper.reporting.output import print_table
+
+    print_table(view, what=what, format_=format_, out=out, store=store)
+
+
+def draw(view: Any, folder: Path) -> None:
+    """Draws the figures of a sweep into a folder and says so."""
+    from sweeper.reporting.figures import save_figures
+
+    for path in save_figures(view, folder):
+        click.echo(f"drew {path}", err=True)

@@ -1,0 +1,112 @@
+"""Verbs that look before anything runs: plan, validate, schema, doctor, data verify."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from sweeper.cli.common import EXIT_FAILED, EXIT_USAGE, json_option, spec_argument, stand_in_option, store_option
+from sweeper.completion import complete_spec
+
+
+@click.command()
+@spec_argument
+@store_option
+@stand_in_option
+@json_option
+def plan(spec: Path, store: Path, stand_in: bool, as_json: bool) -> None:
+    """Say what would be trained, shared and reused, and what it costs. Trains nothing."""
+    from sweeper.launch import make_plan
+
+    planned = make_plan(spec, store, stand_in=stand_in)
+    click.echo(json.dumps(planned.to_json()) if as_json else planned.to_text())
+
+
+@click.command()
+@spec_argument
+@store_option
+@stand_in_option
+@json_option
+def validate(spec: Path, store: Path, stand_in: bool, as_json: bool) -> None:
+    """Check a spec; every problem at once, each with its place."""
+    from dataclasses import asdict
+
+    from sweeper.errors import SpecError
+    from sweeper.spec.axes import expand
+    from sweeper.specs import find_spec
+
+    try:
+        loaded = find_spec(spec, store, stand_in=stand_in).spec
+    except SpecError as error:
+        if as_json:
+            click.echo(json.dumps({"schema_version": 1, "rows": [], "problems": [asdict(p) for p in error.problems]}))
+        raise
+    trials = len(expand(loaded))
+    if as_json:
+        click.echo(json.dumps({"schema_version": 1, "rows": [{"name": loaded.name, "trials": trials}]}))
+    else:
+        click.echo(f"{spec}: valid, {trials} trials")
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of a spec file; editors complete and check with it."""
+    from sweeper.spec.file_schema import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2))
+
+
+@click.command()
+@click.option(
+    "--model",
+    "spec",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    shell_complete=complete_spec,
+    metavar="SPEC",
+    help="Spec whose network and data are examined.",
+)
+@store_option
+@stand_in_option
+@json_option
+def doctor(spec: Path, store: Path, stand_in: bool, as_json: bool) -> None:
+    """Prove that network and data are the published ones; every deviation with its likely cause."""
+    from sweeper.doctor import examine, report_of
+    from sweeper.errors import SweeperError
+    from sweeper.specs import find_spec
+
+    try:
+        report = examine(find_spec(spec, store, stand_in=stand_in).spec)
+    except SweeperError as error:
+        if as_json:
+            click.echo(json.dumps(report_of(error).to_json(), allow_nan=False))
+        raise
+    click.echo(json.dumps(report.to_json(), allow_nan=False) if as_json else report.to_text())
+    sys.exit(EXIT_FAILED if report.has_failed else 0)
+
+
+@click.group()
+def data() -> None:
+    """Look at data manifests."""
+
+
+@data.command()
+@click.argument("manifest", type=click.Path(dir_okay=False, path_type=Path))
+@json_option
+def verify(manifest: Path, as_json: bool) -> None:
+    """Check that images decode, rows match, RDMs are sound, and row orders fit."""
+    from dataclasses import asdict
+
+    from sweeper.data.manifest import load_manifest
+    from sweeper.data.verify import verify_manifest
+
+    findings = verify_manifest(load_manifest(manifest))
+    if as_json:
+        click.echo(json.dumps({"schema_version": 1, "rows": [asdict(finding) for finding in findings]}))
+    else:
+        for finding in findings:
+            click.echo(f"{finding.level:<8} {finding.check}: {finding.message}  [{finding.where}]")
+            if finding.remedy:
+                click.echo(f"{'':<8} {finding.remedy}")
+    sys.exit(EXIT_USAGE if any(finding.level == "error" for finding in findings) else 0)

@@ -1,0 +1,131 @@
+"""Verbs that start, end and repeat training: run, stop, cancel, retry."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sweeper.cli.common import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    draw,
+    json_option,
+    name_of,
+    print_results,
+    spec_argument,
+    stand_in_option,
+    store_option,
+    sweep_argument,
+)
+
+
+@click.command()
+@spec_argument
+@store_option
+@stand_in_option
+@click.option("--backend", type=click.Choice(["ray", "local"]), default="ray", show_default=True)
+@click.option("--address", help="Ray address; default: RAY_ADDRESS, else Ray on this machine.")
+@click.option("--cache", type=click.Path(file_okay=False, path_type=Path), help="Folder of frozen features.")
+@click.option("--tracking-uri", help="MLflow tracking URI; default: an SQLite file in the store. `off`: no tracking.")
+@click.option("--figures", type=click.Path(file_okay=False, path_type=Path), help="Also draw the figures into DIR.")
+@click.option("--wait", is_flag=True, help="Wait while another run uses the store, instead of giving up.")
+@json_option
+def run(
+    spec: Path,
+    store: Path,
+    stand_in: bool,
+    backend: str,
+    address: str | None,
+    cache: Path | None,
+    tracking_uri: str | None,
+    figures: Path | None,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Train what the store does not hold yet; run again to resume or extend."""
+    from sweeper.launch import Request, launch
+
+    request = Request(
+        spec=spec,
+        store=store,
+        stand_in=stand_in,
+        backend=backend,
+        address=address,
+        cache=cache,
+        tracking_uri=tracking_uri,
+        quiet=as_json,
+        wait=wait,
+    )
+    outcome = launch(request)
+    if outcome.status == "interrupted" and not as_json:
+        from sweeper.reporting.status import status_text
+
+        click.echo(status_text(outcome.view))
+    else:
+        print_results(outcome.view, "json" if as_json else "text")
+    if figures is not None:
+        draw(outcome.view, figures)
+    if outcome.status == "interrupted":
+        click.echo(f"interrupted; go on with: {request.command()}", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    if not as_json and tracking_uri != "off":
+        click.echo(f"compare in MLflow: {request.ui_command(outcome.view.revision.spec.name)}")
+    if outcome.status == "failed":
+        retry = f"sweeper retry {outcome.view.revision.spec.name} --store {store}"
+        click.echo(f"what failed is a result, and is not repeated; {retry} takes it back", err=True)
+        sys.exit(EXIT_FAILED)
+
+
+@click.command()
+@sweep_argument
+@store_option
+@stand_in_option
+def stop(sweep: str, store: Path, stand_in: bool) -> None:
+    """End a running sweep after the epochs in progress; run goes on from there."""
+    _ask(sweep, store, stand_in, "stop")
+
+
+@click.command()
+@sweep_argument
+@store_option
+@stand_in_option
+def cancel(sweep: str, store: Path, stand_in: bool) -> None:
+    """End a running sweep now; epochs in progress are lost, finished ones are kept."""
+    _ask(sweep, store, stand_in, "cancel")
+
+
+def _ask(sweep: str, store: Path, stand_in: bool, wish: Any) -> None:
+    from sweeper.store.lease import ask
+    from sweeper.store.objects import LocalStore
+
+    holder = ask(LocalStore(store.absolute(), create=False), name_of(sweep, stand_in), wish)
+    click.echo(f"asked {holder} to {wish}")
+
+
+@click.command()
+@sweep_argument
+@store_option
+@stand_in_option
+@click.option("--failed", is_flag=True, help="All trials that failed; the default.")
+@click.option("--trial", "trials", multiple=True, metavar="ID", help="Only this trial; may be given again.")
+@json_option
+def retry(sweep: str, store: Path, stand_in: bool, failed: bool, trials: tuple[str, ...], as_json: bool) -> None:
+    """Take failures back, so that the next run trains these trials again."""
+    from dataclasses import asdict
+
+    from sweeper.launch import retry_failed
+
+    if failed and trials:
+        raise click.UsageError("--failed means all trials; leave it out beside --trial")
+    taken = retry_failed(name_of(sweep, stand_in), store, trials)
+    if as_json:
+        click.echo(json.dumps({"schema_version": 1, "rows": [asdict(failure) for failure in taken]}))
+        return
+    for failure in taken:
+        click.echo(f"{failure.place} (state {failure.state_id[:12]}): {failure.reason}")
+    if not taken:
+        click.echo("nothing has failed")
+        return
+    click.echo(f"{len(taken)} failures taken back; sweeper run {sweep} --store {store} trains again")

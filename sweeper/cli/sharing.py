@@ -1,0 +1,97 @@
+"""Verbs that carry results elsewhere or clear them up: ui, sync, export, gc, completion."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sweeper.cli.common import json_option, name_of, stand_in_option, store_option, sweep_argument
+from sweeper.completion import SHELLS, complete_sweep, script
+
+
+@click.command()
+@store_option
+@stand_in_option
+@click.argument("sweep", required=False, shell_complete=complete_sweep)
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@click.option("--tracking-uri", help="MLflow tracking URI; default: the SQLite file in the store.")
+def ui(store: Path, stand_in: bool, sweep: str | None, port: int, tracking_uri: str | None) -> None:
+    """Serve the MLflow page on 127.0.0.1; with a SWEEP, say where its trials are compared."""
+    from sweeper.tracking.ui import serve
+
+    sys.exit(serve(store, None if sweep is None else name_of(sweep, stand_in), port=port, tracking_uri=tracking_uri))
+
+
+@click.command()
+@sweep_argument
+@store_option
+@stand_in_option
+@click.option("--tracking-uri", help="MLflow tracking URI; default: the spec's, else the SQLite file in the store.")
+def sync(sweep: str, store: Path, stand_in: bool, tracking_uri: str | None) -> None:
+    """Bring an MLflow server up to date with the store; again, it changes nothing. The sweep may be running."""
+    from sweeper.launch import sync_sweep
+
+    click.echo(f"{sweep} is up to date at {sync_sweep(name_of(sweep, stand_in), store, tracking_uri)}")
+
+
+@click.command()
+@sweep_argument
+@store_option
+@stand_in_option
+@click.option("--trial", required=True, metavar="ID", help="Trial: the beginning of its trial_id in `results`.")
+@click.option("--epoch", type=click.IntRange(min=0), help="Epoch; 0 is the untrained model.")
+@click.option(
+    "--state",
+    type=click.Choice(["best", "last", "final"]),
+    help="Instead of --epoch: best, the lowest validation loss (default); last, the newest; final, the trial's end.",
+)
+@click.option("--what", type=click.Choice(["adapter", "merged", "embeddings"]), default="adapter", show_default=True)
+@click.option("--format", "format_", type=click.Choice(["npz", "parquet"]), help="Of embeddings; default: npz.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder to write to.")
+@click.option("--force", is_flag=True, help="Replace files that are there.")
+@json_option
+def export(sweep: str, store: Path, stand_in: bool, as_json: bool, **wanted: Any) -> None:
+    """Write a trial's adapter for plain peft, its merged weights for open_clip, or its held-out outputs."""
+    from sweeper.export.folder import Wanted, export_state
+
+    row = export_state(name_of(sweep, stand_in), Wanted(store=store, **wanted))
+    if as_json:
+        click.echo(json.dumps({"schema_version": 1, "rows": [row]}, allow_nan=False))
+        return
+    click.echo(f"{row['what']} of trial {row['trial_id'][:12]} ({row['trial']}), epoch {row['epoch']}")
+    if "largest_difference" in row:
+        click.echo(f"read back by load.py, its outputs differ by {row['largest_difference']:.1e} of the largest")
+    click.echo("\n".join(f"wrote {Path(row['out']) / name}" for name in row["files"]))
+
+
+@click.command()
+@store_option
+@click.option("--yes", is_flag=True, help="Remove it; without, it is only shown.")
+@json_option
+def gc(store: Path, yes: bool, as_json: bool) -> None:
+    """Show what no sweep needs: damaged objects, leftovers, results of no revision."""
+    from sweeper.store.garbage import find_garbage, remove
+    from sweeper.store.lease import held
+    from sweeper.store.objects import LocalStore
+
+    opened = LocalStore(store.absolute(), create=False)
+    with held(opened, "gc"):
+        found = find_garbage(opened)
+        for each in found if yes else ():
+            remove(each)
+    if as_json:
+        rows = [{"sort": each.sort, "files": len(each.files), "bytes": each.size, "removed": yes} for each in found]
+        click.echo(json.dumps({"schema_version": 1, "rows": rows}))
+        return
+    for each in found:
+        click.echo(f"{each.sort:<30} {len(each.files):>8} files {each.size / 1e6:>10.1f} MB")
+    click.echo("removed" if yes else "nothing was removed; --yes removes it")
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str) -> None:
+    """Print the lines that teach a shell to complete: eval "$(sweeper completion bash)"."""
+    click.echo(script(shell))
