@@ -35,10 +35,13 @@ def script(shell: str) -> str:
     return completion.source_template % completion.source_vars()
 
 
-def _sweep_names(store: Path | None) -> list[str]:
-    """Returns the names of all sweeps of a store as `store.sweeps.sweep_names` does, without what that imports."""
+def _sweep_names(store: str | None) -> list[str]:
+    """Returns the names of all sweeps of a folder as `store.sweeps.sweep_names` does, without what that imports.
+
+    A store elsewhere is not asked: a tab may not wait for a network.
+    """
     from sweeper.errors import StoreError
-    from sweeper.store.objects import LocalStore
+    from sweeper.store.local import LocalStore
 
     try:
         keys = list(LocalStore(Path(store or "sweeper-store"), create=False).keys("sweeps"))

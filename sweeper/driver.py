@@ -17,13 +17,11 @@ from sweeper.execution.prepare import ResolvedSweep, measured_records, read_fail
 from sweeper.records import GpuMemory, Record
 from sweeper.reporting.view import SweepView
 from sweeper.store.lease import Holder, Wish, held
-from sweeper.store.ledger import Ledger, open_ledger
-from sweeper.store.objects import LocalStore
+from sweeper.store.ledger import Ledger, ledger_path, open_ledger
+from sweeper.store.objects import ObjectStore
 from sweeper.store.sweeps import Revision, save_revision
 from sweeper.tracking.base import Tracker
 from sweeper.training.events import EpochDone, Event, ParentMissing, SegmentFailed
-
-LEDGER = "ledger.sqlite"
 
 
 class Progress(Protocol):
@@ -65,7 +63,7 @@ class Run:
         sweep: what to run.
         source: the spec file as written.
         store: where results go.
-        cache: folder of the frozen features.
+        cache: folder of the frozen features, None for the default of each node.
         backend: makes the backend, when there is anything to train.
         gpu: GPUs per trial, given what workers have needed; None: one must be measured first.
         tracker: the MLflow view, or none.
@@ -76,8 +74,8 @@ class Run:
 
     sweep: ResolvedSweep
     source: str
-    store: LocalStore
-    cache: Path
+    store: ObjectStore
+    cache: Path | None
     backend: Callable[[], Backend]
     gpu: Callable[[Iterable[GpuMemory]], float | None]
     tracker: Tracker
@@ -117,13 +115,13 @@ def run_sweep(run: Run) -> Outcome:
             on_asked=asked,
             gives_up=run.stop.is_set,
         ),
-        closing(open_ledger(run.store.root / LEDGER, run.store)) as ledger,
+        closing(open_ledger(ledger_path(run.store), run.store)) as ledger,
     ):
         outcome = _Driver(run, ledger).drive()
     if taken_by:
         rule, got = "a driver keeps its store to the end", f"it was taken over by {taken_by[0]}"
         remedy = "Run the same command again when that one is done: finished epochs are kept"
-        raise StoreError(Problem(where=str(run.store.root), rule=rule, got=got, remedy=remedy))
+        raise StoreError(Problem(where=run.store.address, rule=rule, got=got, remedy=remedy))
     return outcome
 
 
@@ -188,7 +186,7 @@ class _Driver:
         resources = run.sweep.spec.resources
         return Job(
             name=run.sweep.spec.name,
-            store=run.store.root,
+            store=run.store.address,
             cache=run.cache,
             dispatcher=self._dispatcher,
             gpu=gpu,

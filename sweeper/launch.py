@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from sweeper.driver import LEDGER, Outcome, Progress, Run, run_sweep, val_loss_of
+from sweeper.driver import Outcome, Progress, Run, run_sweep, val_loss_of
 from sweeper.errors import Problem, StoreError
 from sweeper.execution.base import Backend
 from sweeper.execution.devices import find_device, gpus_per_trial
@@ -27,8 +27,9 @@ from sweeper.sizes import disk_of
 from sweeper.spec.schema import SweepSpec
 from sweeper.specs import find_spec
 from sweeper.store.lease import driven_sweep, held
-from sweeper.store.ledger import DamagedLedger, Ledger
-from sweeper.store.objects import LocalStore
+from sweeper.store.ledger import DamagedLedger, Ledger, ledger_path
+from sweeper.store.objects import ObjectStore
+from sweeper.store.opening import find_store, open_store
 from sweeper.tracking.base import NullTracker, Tracker
 
 NO_TRACKING = "off"
@@ -42,18 +43,18 @@ class Request:
 
     Attributes:
         spec: the file, or a sweep of the store.
-        store: folder of results.
+        store: where results go: a folder, or an address as `open_store` takes it.
         stand_in: whether data and backbone are replaced by the self-made ones.
         backend: `ray` or `local`.
         address: Ray address.
-        cache: folder of frozen features; default: inside the store.
+        cache: folder of frozen features; default: see `features_folder`.
         tracking_uri: MLflow server; `off` for none.
         quiet: no display.
         wait: for another driver of the store.
     """
 
     spec: Path
-    store: Path
+    store: str
     stand_in: bool
     backend: str
     address: str | None
@@ -64,7 +65,7 @@ class Request:
 
     def command(self) -> str:
         """Returns the command that goes on with this run."""
-        words = ["sweeper", "run", str(self.spec), "--store", str(self.store), "--backend", self.backend]
+        words = ["sweeper", "run", str(self.spec), "--store", self.store, "--backend", self.backend]
         words += [flag for flag, asked in (("--stand-in", self.stand_in), ("--wait", self.wait)) if asked]
         for flag, value in (
             ("--address", self.address),
@@ -77,7 +78,7 @@ class Request:
 
     def ui_command(self, name: str) -> str:
         """Returns the command that shows the sweep in MLflow."""
-        words = ["sweeper", "ui", name, "--store", str(self.store)]
+        words = ["sweeper", "ui", name, "--store", self.store]
         if self.tracking_uri is not None:
             words += ["--tracking-uri", self.tracking_uri]
         return shlex.join(words)
@@ -97,7 +98,7 @@ def launch(request: Request) -> Outcome:
     with named.located():
         sweep = resolve_sweep(spec, device=device.kind, device_model=device.model)
     on_gpu = any(trial.inputs.device == "cuda" for trial in sweep.trials)
-    store = LocalStore(request.store.absolute())
+    store = open_store(request.store)
     progress = progress_for(quiet=request.quiet)
     if sweep.merged:
         progress.note(merged_text(sweep.merged))
@@ -109,7 +110,7 @@ def launch(request: Request) -> Outcome:
                 sweep=sweep,
                 source=named.source,
                 store=store,
-                cache=(request.cache or store.root / "features").absolute(),
+                cache=None if request.cache is None else request.cache.absolute(),
                 backend=lambda: _backend(request.backend),
                 gpu=partial(gpus_per_trial, spec.resources.gpu, device, computes_there=on_gpu),
                 tracker=_tracker(request.tracking_uri, spec, store, progress),
@@ -120,7 +121,7 @@ def launch(request: Request) -> Outcome:
         )
 
 
-def make_plan(spec_path: Path, store_path: Path, *, stand_in: bool) -> PlanSummary:
+def make_plan(spec_path: Path, store_path: str | Path, *, stand_in: bool) -> PlanSummary:
     """Returns what a run would do; writes nothing.
 
     Raises:
@@ -130,9 +131,9 @@ def make_plan(spec_path: Path, store_path: Path, *, stand_in: bool) -> PlanSumma
     device = find_device("ray", named.spec.resources.address or os.environ.get("RAY_ADDRESS"))
     with named.located():
         sweep = resolve_sweep(named.spec, device=device.kind, device_model=device.model)
-    if not (store_path / "store.json").exists():
+    store = find_store(store_path)
+    if store is None:
         return _summary(sweep, {}, Known(val_loss={}, failed=frozenset(), has_state=lambda state: False), [])
-    store = LocalStore(store_path.absolute())
     with readable_ledger(store) as ledger:
         records, recorded = measurable_records(sweep, ledger, store), ledger.val_losses()
         seconds = [row.seconds for row in ledger.records(sweep.items_by_state) if row.seconds is not None]
@@ -155,11 +156,11 @@ def _summary(
 
 
 @contextmanager
-def readable_ledger(store: LocalStore) -> Iterator[Ledger]:
+def readable_ledger(store: ObjectStore) -> Iterator[Ledger]:
     """Opens a store's ledger for reading; where there is none, or it is damaged, an index in memory takes its place."""
     with ExitStack() as opened:
         try:
-            ledger = opened.enter_context(closing(Ledger(store.root / LEDGER, read_only=True)))
+            ledger = opened.enter_context(closing(Ledger(ledger_path(store), read_only=True)))
             ledger.verify()
         except (FileNotFoundError, DamagedLedger):
             ledger = opened.enter_context(closing(Ledger(None)))
@@ -196,7 +197,7 @@ def _backend(name: str) -> Backend:
     return RayBackend()
 
 
-def retry_failed(name: str, store_path: Path, trial_ids: Iterable[str] = ()) -> list[Failure]:
+def retry_failed(name: str, store_path: str | Path, trial_ids: Iterable[str] = ()) -> list[Failure]:
     """Takes back the failures of a sweep, so that the next run tries again; nothing else is changed.
 
     Args:
@@ -210,7 +211,7 @@ def retry_failed(name: str, store_path: Path, trial_ids: Iterable[str] = ()) -> 
     Raises:
         StoreError: a driver uses the store; no trial has such an id.
     """
-    store = LocalStore(store_path.absolute(), create=False)
+    store = open_store(store_path, create=False)
     with held(store, name):
         view = open_view(store, name)
         states = {state for trial in _trials_of(view, trial_ids) for state in trial.lineage.state_ids}
@@ -239,7 +240,7 @@ def _trials_of(view: SweepView, wanted: Iterable[str]) -> list[Trial]:
     return chosen or trials
 
 
-def sync_sweep(name: str, store_path: Path, asked: str | None) -> str:
+def sync_sweep(name: str, store_path: str | Path, asked: str | None) -> str:
     """Brings an MLflow server up to date with a sweep, which may be running; returns its URI.
 
     Raises:
@@ -248,7 +249,7 @@ def sync_sweep(name: str, store_path: Path, asked: str | None) -> str:
     """
     from sweeper.tracking.mlflow_tracker import experiment_name, sync
 
-    store = LocalStore(store_path.absolute(), create=False)
+    store = open_store(store_path, create=False)
     while True:
         is_running, view = driven_sweep(store) == name, open_view(store, name)
         uri = tracking_uri(asked, view.revision.spec, store)
@@ -257,13 +258,13 @@ def sync_sweep(name: str, store_path: Path, asked: str | None) -> str:
             return uri
 
 
-def tracking_uri(asked: str | None, spec: SweepSpec, store: LocalStore) -> str:
-    """Returns where a sweep is tracked: what was asked for, the spec, the environment, an SQLite file in the store."""
-    default = f"sqlite:///{store.root / 'mlflow.db'}"
+def tracking_uri(asked: str | None, spec: SweepSpec, store: ObjectStore) -> str:
+    """Returns where a sweep is tracked: what was asked for, the spec, the environment, an SQLite file."""
+    default = f"sqlite:///{store.local_folder / 'mlflow.db'}"
     return asked or spec.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or default
 
 
-def _tracker(asked: str | None, spec: SweepSpec, store: LocalStore, progress: Progress) -> Tracker:
+def _tracker(asked: str | None, spec: SweepSpec, store: ObjectStore, progress: Progress) -> Tracker:
     uri = tracking_uri(asked, spec, store)
     if uri == NO_TRACKING:
         return NullTracker()

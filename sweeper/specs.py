@@ -10,7 +10,7 @@ from sweeper.spec.document import Document, parse_document
 from sweeper.spec.load import load_spec
 from sweeper.spec.schema import SweepSpec
 from sweeper.spec.stand_in import STAND_IN_SUFFIX
-from sweeper.store.objects import LocalStore
+from sweeper.store.opening import find_store
 from sweeper.store.sweeps import latest_revision
 
 
@@ -38,15 +38,15 @@ class NamedSpec:
             raise type(error)([_located(problem, document) for problem in error.problems]) from error
 
 
-def find_spec(name: Path, store: Path, *, stand_in: bool = False) -> NamedSpec:
+def find_spec(name: Path, store: str | Path, *, stand_in: bool = False) -> NamedSpec:
     """Returns the spec in a file, else the newest revision of the sweep of that name in a store.
 
     Raises:
         SpecError: there is neither, or the file breaks a rule.
     """
-    if not name.exists() and (store / "store.json").is_file():
+    if not name.exists() and (opened := find_store(store)) is not None:
         sweep = f"{name}{STAND_IN_SUFFIX}" if stand_in else str(name)
-        revision = latest_revision(LocalStore(store.absolute(), create=False), sweep)
+        revision = latest_revision(opened, sweep)
         if revision is not None:
             return NamedSpec(spec=revision.spec, source=revision.source, file=None)
     spec = load_spec(name, stand_in=stand_in)

@@ -124,7 +124,7 @@ class Engine:
         **changes: Any,
     ) -> Ran:
         from sweeper.driver import Run, run_sweep
-        from sweeper.store.objects import LocalStore
+        from sweeper.store.local import LocalStore
         from sweeper.tracking.base import NullTracker
 
         made: list[Any] = []
@@ -187,7 +187,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
 
 def state_bits_of(store: Path) -> dict[str, str]:
     """Returns the hash of every state of a store by id."""
-    from sweeper.store.objects import LocalStore
+    from sweeper.store.local import LocalStore
     from sweeper.training.state import state_bits
 
     objects = LocalStore(store)
@@ -196,7 +196,7 @@ def state_bits_of(store: Path) -> dict[str, str]:
 
 def record_values_of(store: Path) -> dict[tuple[str, str], dict[str, Any]]:
     """Returns the values of every record of a store, by state and item."""
-    from sweeper.store.objects import LocalStore
+    from sweeper.store.local import LocalStore
     from sweeper.store.rows import iterate_records
 
     found = (record for _, records in iterate_records(LocalStore(store), set()) for record in records)

@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem, ShellComplete
 from click.testing import CliRunner
 
 from sweeper.cli import main
-from sweeper.store.objects import LocalStore
+from sweeper.store.local import LocalStore
 from sweeper.store.sweeps import sweep_names
 
 

@@ -96,7 +96,7 @@ def ours(trial: Any, state_id: str, store: Path, pixels: Any) -> dict[str, Any]:
     from sweeper_models.dora import trainable_parameters
 
     from sweeper.inputs import weights_of
-    from sweeper.store.objects import LocalStore
+    from sweeper.store.local import LocalStore
     from sweeper.training.state import load_state
 
     model = ClipHba(load_backbone(weights_of(trial.config.model)), AdapterConfig(**dict(trial.config.model.adapter)))
@@ -118,7 +118,7 @@ def assert_equal(theirs: Any, own: Any) -> None:
 def test_features_and_predictions_without_sweeper_are_ours(ran: tuple[Path, Any], what: str, tmp_path: Path) -> None:
     from sweeper.evaluation import OutputKey, set_id
     from sweeper.inputs import dataset_of
-    from sweeper.store.objects import LocalStore
+    from sweeper.store.local import LocalStore
     from sweeper.store.rows import read_outputs
 
     store, engine_run = ran
@@ -261,7 +261,7 @@ def test_files_are_replaced_only_when_forced(ran: tuple[Path, Any], tmp_path: Pa
 
 
 def test_a_dropped_state_is_had_again_as_the_message_says(engine: Any, tmp_path: Path) -> None:
-    from sweeper.store.objects import LocalStore
+    from sweeper.store.local import LocalStore
 
     store, out = tmp_path / "store", str(tmp_path / "out")
     trial = engine.run(store, training={"max_epochs": 4}).trial()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from sweeper.sizes import disk_of, kept_states
-from sweeper.store.objects import LocalStore
+from sweeper.store.local import LocalStore
 
 
 def test_a_run_takes_no_more_than_planned_and_not_much_less(engine, grid: Path, grid_axes) -> None:

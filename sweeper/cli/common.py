@@ -10,6 +10,7 @@ from sweeper.completion import complete_spec, complete_sweep
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+DEFAULT_STORE = "sweeper-store"
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -51,11 +52,11 @@ def store_option(verb: F) -> F:
     """Adds `--store`."""
     return click.option(
         "--store",
-        type=click.Path(file_okay=False, path_type=Path),
-        default=Path("sweeper-store"),
+        default=DEFAULT_STORE,
         envvar="SWEEPER_STORE",
         show_default=True,
-        help="Folder of results.",
+        metavar="DIR|s3://...",
+        help="Where results are: a folder, or s3://BUCKET/PREFIX.",
     )(verb)
 
 
@@ -75,13 +76,13 @@ def sweep_argument(verb: F) -> F:
     return click.argument("sweep", metavar="SWEEP", shell_complete=complete_sweep)(verb)
 
 
-def open_sweep(sweep: str, store: Path, stand_in: bool) -> Any:
+def open_sweep(sweep: str, store: str, stand_in: bool) -> Any:
     """Returns the view of a sweep named by its spec's path or by its name in the store."""
     from sweeper.reporting.load import open_view
-    from sweeper.store.objects import LocalStore
+    from sweeper.store.opening import open_store
 
     spec = spec_in(sweep, stand_in)
-    view = open_view(LocalStore(store, create=False), name_of(sweep, stand_in))
+    view = open_view(open_store(store, create=False), name_of(sweep, stand_in))
     places = {"resources", "tracking"}
     if spec is not None and spec.model_dump(exclude=places) != view.revision.spec.model_dump(exclude=places):
         click.echo(f"{sweep} was edited since it was run; `sweeper run {sweep}` does what it asks for now", err=True)
@@ -105,7 +106,7 @@ def spec_in(sweep: str, stand_in: bool) -> Any:
 
 
 def print_results(
-    view: Any, format_: Any, what: Any = "trials", out: Path | None = None, store: Path | None = None
+    view: Any, format_: Any, what: Any = "trials", out: Path | None = None, store: str | None = None
 ) -> None:
     """Prints a table, or writes it to a file."""
     from sweeper.reporting.output import print_table

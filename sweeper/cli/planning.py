@@ -15,7 +15,7 @@ from sweeper.completion import complete_spec
 @store_option
 @stand_in_option
 @json_option
-def plan(spec: Path, store: Path, stand_in: bool, as_json: bool) -> None:
+def plan(spec: Path, store: str, stand_in: bool, as_json: bool) -> None:
     """Say what would be trained, shared and reused, and what it costs. Trains nothing."""
     from sweeper.launch import make_plan
 
@@ -28,7 +28,7 @@ def plan(spec: Path, store: Path, stand_in: bool, as_json: bool) -> None:
 @store_option
 @stand_in_option
 @json_option
-def validate(spec: Path, store: Path, stand_in: bool, as_json: bool) -> None:
+def validate(spec: Path, store: str, stand_in: bool, as_json: bool) -> None:
     """Check a spec; every problem at once, each with its place."""
     from dataclasses import asdict
 
@@ -70,7 +70,7 @@ def schema() -> None:
 @store_option
 @stand_in_option
 @json_option
-def doctor(spec: Path, store: Path, stand_in: bool, as_json: bool) -> None:
+def doctor(spec: Path, store: str, stand_in: bool, as_json: bool) -> None:
     """Prove that network and data are the published ones; every deviation with its likely cause."""
     from sweeper.doctor import examine, report_of
     from sweeper.errors import SweeperError

@@ -23,7 +23,7 @@ from sweeper.cli.common import (
 @stand_in_option
 @click.option("--watch", "watched", is_flag=True, help="Go on showing it until it is done.")
 @json_option
-def status(sweep: str, store: Path, stand_in: bool, watched: bool, as_json: bool) -> None:
+def status(sweep: str, store: str, stand_in: bool, watched: bool, as_json: bool) -> None:
     """Show how many trials are done, open and failed."""
     from sweeper.reporting.status import status_rows, status_text
 
@@ -52,7 +52,7 @@ def status(sweep: str, store: Path, stand_in: bool, watched: bool, as_json: bool
 @json_option
 def results(
     sweep: str,
-    store: Path,
+    store: str,
     stand_in: bool,
     curves: bool,
     dimensions: bool,
@@ -78,19 +78,19 @@ def results(
         draw(view, figures)
     if html is not None:
         from sweeper.reporting.html import write_report
-        from sweeper.store.objects import LocalStore
+        from sweeper.store.opening import open_store
 
-        write_report(view, html, LocalStore(store, create=False))
+        write_report(view, html, open_store(store, create=False))
         click.echo(f"wrote {html}", err=True)
 
 
-def _watch(sweep: str, store: Path, stand_in: bool) -> None:
+def _watch(sweep: str, store: str, stand_in: bool) -> None:
     from rich.console import Console
 
     from sweeper.reporting.load import open_view
     from sweeper.reporting.watch import watch
     from sweeper.store.lease import driven_sweep
-    from sweeper.store.objects import LocalStore
+    from sweeper.store.opening import open_store
 
-    name, opened = name_of(sweep, stand_in), LocalStore(store.absolute(), create=False)
+    name, opened = name_of(sweep, stand_in), open_store(store, create=False)
     watch(lambda: (open_view(opened, name), driven_sweep(opened) == name), Console())

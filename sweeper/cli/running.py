@@ -28,13 +28,13 @@ from sweeper.cli.common import (
 @click.option("--backend", type=click.Choice(["ray", "local"]), default="ray", show_default=True)
 @click.option("--address", help="Ray address; default: RAY_ADDRESS, else Ray on this machine.")
 @click.option("--cache", type=click.Path(file_okay=False, path_type=Path), help="Folder of frozen features.")
-@click.option("--tracking-uri", help="MLflow tracking URI; default: an SQLite file in the store. `off`: no tracking.")
+@click.option("--tracking-uri", help="MLflow tracking URI; default: an SQLite file of the store. `off`: no tracking.")
 @click.option("--figures", type=click.Path(file_okay=False, path_type=Path), help="Also draw the figures into DIR.")
 @click.option("--wait", is_flag=True, help="Wait while another run uses the store, instead of giving up.")
 @json_option
 def run(
     spec: Path,
-    store: Path,
+    store: str,
     stand_in: bool,
     backend: str,
     address: str | None,
@@ -82,7 +82,7 @@ def run(
 @sweep_argument
 @store_option
 @stand_in_option
-def stop(sweep: str, store: Path, stand_in: bool) -> None:
+def stop(sweep: str, store: str, stand_in: bool) -> None:
     """End a running sweep after the epochs in progress; run goes on from there."""
     _ask(sweep, store, stand_in, "stop")
 
@@ -91,16 +91,16 @@ def stop(sweep: str, store: Path, stand_in: bool) -> None:
 @sweep_argument
 @store_option
 @stand_in_option
-def cancel(sweep: str, store: Path, stand_in: bool) -> None:
+def cancel(sweep: str, store: str, stand_in: bool) -> None:
     """End a running sweep now; epochs in progress are lost, finished ones are kept."""
     _ask(sweep, store, stand_in, "cancel")
 
 
-def _ask(sweep: str, store: Path, stand_in: bool, wish: Any) -> None:
+def _ask(sweep: str, store: str, stand_in: bool, wish: Any) -> None:
     from sweeper.store.lease import ask
-    from sweeper.store.objects import LocalStore
+    from sweeper.store.opening import open_store
 
-    holder = ask(LocalStore(store.absolute(), create=False), name_of(sweep, stand_in), wish)
+    holder = ask(open_store(store, create=False), name_of(sweep, stand_in), wish)
     click.echo(f"asked {holder} to {wish}")
 
 
@@ -111,7 +111,7 @@ def _ask(sweep: str, store: Path, stand_in: bool, wish: Any) -> None:
 @click.option("--failed", is_flag=True, help="All trials that failed; the default.")
 @click.option("--trial", "trials", multiple=True, metavar="ID", help="Only this trial; may be given again.")
 @json_option
-def retry(sweep: str, store: Path, stand_in: bool, failed: bool, trials: tuple[str, ...], as_json: bool) -> None:
+def retry(sweep: str, store: str, stand_in: bool, failed: bool, trials: tuple[str, ...], as_json: bool) -> None:
     """Take failures back, so that the next run trains these trials again."""
     from dataclasses import asdict
 

@@ -16,8 +16,8 @@ from sweeper.completion import SHELLS, complete_sweep, script
 @stand_in_option
 @click.argument("sweep", required=False, shell_complete=complete_sweep)
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
-@click.option("--tracking-uri", help="MLflow tracking URI; default: the SQLite file in the store.")
-def ui(store: Path, stand_in: bool, sweep: str | None, port: int, tracking_uri: str | None) -> None:
+@click.option("--tracking-uri", help="MLflow tracking URI; default: the SQLite file of the store.")
+def ui(store: str, stand_in: bool, sweep: str | None, port: int, tracking_uri: str | None) -> None:
     """Serve the MLflow page on 127.0.0.1; with a SWEEP, say where its trials are compared."""
     from sweeper.tracking.ui import serve
 
@@ -28,8 +28,8 @@ def ui(store: Path, stand_in: bool, sweep: str | None, port: int, tracking_uri: 
 @sweep_argument
 @store_option
 @stand_in_option
-@click.option("--tracking-uri", help="MLflow tracking URI; default: the spec's, else the SQLite file in the store.")
-def sync(sweep: str, store: Path, stand_in: bool, tracking_uri: str | None) -> None:
+@click.option("--tracking-uri", help="MLflow tracking URI; default: the spec's, else the SQLite file of the store.")
+def sync(sweep: str, store: str, stand_in: bool, tracking_uri: str | None) -> None:
     """Bring an MLflow server up to date with the store; again, it changes nothing. The sweep may be running."""
     from sweeper.launch import sync_sweep
 
@@ -52,7 +52,7 @@ def sync(sweep: str, store: Path, stand_in: bool, tracking_uri: str | None) -> N
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder to write to.")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 @json_option
-def export(sweep: str, store: Path, stand_in: bool, as_json: bool, **wanted: Any) -> None:
+def export(sweep: str, store: str, stand_in: bool, as_json: bool, **wanted: Any) -> None:
     """Write a trial's adapter for plain peft, its merged weights for open_clip, or its held-out outputs."""
     from sweeper.export.folder import Wanted, export_state
 
@@ -70,17 +70,17 @@ def export(sweep: str, store: Path, stand_in: bool, as_json: bool, **wanted: Any
 @store_option
 @click.option("--yes", is_flag=True, help="Remove it; without, it is only shown.")
 @json_option
-def gc(store: Path, yes: bool, as_json: bool) -> None:
+def gc(store: str, yes: bool, as_json: bool) -> None:
     """Show what no sweep needs: damaged objects, leftovers, results of no revision."""
     from sweeper.store.garbage import find_garbage, remove
     from sweeper.store.lease import held
-    from sweeper.store.objects import LocalStore
+    from sweeper.store.opening import open_store
 
-    opened = LocalStore(store.absolute(), create=False)
+    opened = open_store(store, create=False)
     with held(opened, "gc"):
         found = find_garbage(opened)
         for each in found if yes else ():
-            remove(each)
+            remove(opened, each)
     if as_json:
         rows = [{"sort": each.sort, "files": len(each.files), "bytes": each.size, "removed": yes} for each in found]
         click.echo(json.dumps({"schema_version": 1, "rows": rows}))

@@ -15,8 +15,8 @@ class Job:
 
     Attributes:
         name: the sweep's name.
-        store: folder of the store.
-        cache: folder of the frozen features.
+        store: address of the store, see `open_store`.
+        cache: folder of the frozen features, None for the default of each node.
         dispatcher: what is to be trained; the backend tells it what happens.
         gpu: GPUs per trial, 0 for none.
         cpu: CPUs per trial.
@@ -27,8 +27,8 @@ class Job:
     """
 
     name: str
-    store: Path
-    cache: Path
+    store: str
+    cache: Path | None
     dispatcher: Dispatcher
     gpu: float
     cpu: float

@@ -5,7 +5,7 @@ from contextlib import closing
 from sweeper.errors import OutOfMemory, Problem
 from sweeper.execution.base import Job
 from sweeper.execution.worker import Worker
-from sweeper.store.objects import LocalStore
+from sweeper.store.opening import open_store
 from sweeper.tasks.base import OUT_OF_MEMORY
 from sweeper.training.events import ParentMissing, SegmentFailed
 from sweeper.training.order import Order
@@ -16,7 +16,7 @@ class LocalBackend:
 
     def run(self, job: Job) -> None:
         """See `Backend.run`."""
-        worker = Worker(LocalStore(job.store), job.cache)
+        worker = Worker(open_store(job.store), job.cache)
         while not job.stop():
             order = job.dispatcher.next_order()
             if order is None:

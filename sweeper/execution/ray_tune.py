@@ -39,7 +39,8 @@ from sweeper.errors import ClusterError, Problem, SweeperError  # noqa: E402
 from sweeper.execution.base import Job  # noqa: E402
 from sweeper.execution.devices import Device  # noqa: E402
 from sweeper.execution.exchange import Collected, Delivery, Exchange, Turn, all_epochs  # noqa: E402
-from sweeper.store.objects import LocalStore  # noqa: E402
+from sweeper.store.objects import ObjectStore  # noqa: E402
+from sweeper.store.opening import open_store  # noqa: E402
 from sweeper.training.events import EpochDone, Event  # noqa: E402
 
 REPORT_EVERY_S = 1.0
@@ -76,8 +77,8 @@ class RayBackend:
                 self._trainable,
                 exchange=exchange,
                 trial_ids=trial_ids,
-                store=str(job.store),
-                cache=str(job.cache),
+                store=job.store,
+                cache=None if job.cache is None else str(job.cache),
                 gpu=job.gpu,
                 patience_s=IDLE_S if may_grow else None,
             )
@@ -117,7 +118,7 @@ class SegmentTrainable(tune.Trainable):
         exchange: Any,
         trial_ids: dict[str, str],
         store: str,
-        cache: str,
+        cache: str | None,
         gpu: float,
         patience_s: float | None,
     ) -> None:
@@ -129,14 +130,14 @@ class SegmentTrainable(tune.Trainable):
         """
         logging.getLogger().setLevel(logging.WARNING)
         self._exchange, self._trial_ids = exchange, trial_ids
-        self._worker = self.make_worker(LocalStore(Path(store)), Path(cache), gpu)
+        self._worker = self.make_worker(open_store(store), None if cache is None else Path(cache), gpu)
         self._patience_s = patience_s
         self._segment_id: str | None = None
         self._events: Generator[Event, None, None] | None = None
         self._shown: dict[str, Any] = {"epoch": 0, "val_loss": float("nan"), "rsa_behavioral": float("nan")}
         self._enter(config)
 
-    def make_worker(self, store: LocalStore, cache: Path, gpu: float) -> Any:
+    def make_worker(self, store: ObjectStore, cache: Path | None, gpu: float) -> Any:
         """Returns what trains; only workers load torch."""
         from sweeper.execution.worker import Worker, cap_gpu_memory
 

@@ -10,6 +10,7 @@ from sweeper.errors import SweeperError
 from sweeper.evaluation import Item, distinct, items_of
 from sweeper.inputs import check_inputs, held_out_sets
 from sweeper.store.objects import ObjectStore
+from sweeper.store.places import features_folder
 from sweeper.tasks import prepare
 from sweeper.tasks.base import ACCIDENTS, Task
 from sweeper.training.events import Event, SegmentFailed
@@ -26,10 +27,10 @@ def cap_gpu_memory(share: float) -> None:
 class Worker:
     """Trains segments in this process."""
 
-    def __init__(self, store: ObjectStore, cache_dir: Path) -> None:
-        """Remembers where states and frozen features lie; nothing is loaded yet."""
+    def __init__(self, store: ObjectStore, cache: Path | None = None) -> None:
+        """Remembers where states and frozen features lie, by default see `features_folder`; nothing is loaded yet."""
         self._store = store
-        self._cache = FeatureCache(cache_dir)
+        self._cache = FeatureCache(cache or features_folder(store))
         self._prepared: tuple[str, Task, tuple[Item, ...]] | None = None
 
     def train(self, order: Order) -> Generator[Event, None, None]:

@@ -20,7 +20,8 @@ from sweeper.export.readme import readme
 from sweeper.inputs import preprocessing_of, weights_of
 from sweeper.reporting.load import open_view
 from sweeper.reporting.view import SweepView
-from sweeper.store.objects import LocalStore
+from sweeper.store.objects import ObjectStore, name_of
+from sweeper.store.opening import open_store
 
 What = Literal["adapter", "merged", "embeddings"]
 ABOUT, README = "export.json", "README.txt"
@@ -31,7 +32,7 @@ class Wanted:
     """What is exported, and where to.
 
     Attributes:
-        store: folder of the store.
+        store: its address.
         trial: a trial's id, or a beginning that only it has.
         epoch, state: see `choose`.
         what: `adapter`, `merged` or `embeddings`.
@@ -40,7 +41,7 @@ class Wanted:
         force: replace files that are there.
     """
 
-    store: Path
+    store: str | Path
     trial: str
     out: Path
     what: What = "adapter"
@@ -56,7 +57,7 @@ def export_state(sweep: str, wanted: Wanted) -> dict[str, Any]:
     Raises:
         SweeperError: the state cannot be had, or the folder not be written.
     """
-    store = LocalStore(wanted.store, create=False)
+    store = open_store(wanted.store, create=False)
     view = open_view(store, sweep)
     embeddings = wanted.what == "embeddings"
     if wanted.format_ is not None and not embeddings:
@@ -108,7 +109,7 @@ def _about(view: SweepView, chosen: Chosen, what: What) -> dict[str, Any]:
     }
 
 
-def _write_network(store: LocalStore, chosen: Chosen, about: dict[str, Any], folder: Path) -> None:
+def _write_network(store: ObjectStore, chosen: Chosen, about: dict[str, Any], folder: Path) -> None:
     from sweeper.export import loading
     from sweeper.export.network import Trained
 
@@ -120,7 +121,9 @@ def _write_network(store: LocalStore, chosen: Chosen, about: dict[str, Any], fol
     state = store.get("states", chosen.state_id)
     if state is None:
         rule, remedy = "the state's bytes are as they were written", "It was moved to damaged/; choose another epoch"
-        raise SweeperError(Problem(where=str(store.path("states", chosen.state_id)), rule=rule, remedy=remedy))
+        raise SweeperError(
+            Problem(where=f"{store.address}/{name_of('states', chosen.state_id)}", rule=rule, remedy=remedy)
+        )
     trained, constants = Trained(config, weights, state), preprocessing_of(config.data)
     about["weights"]["path"] = None if weights.path is None else str(weights.path.absolute())
     about["preprocessing"] = {

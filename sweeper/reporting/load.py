@@ -22,15 +22,14 @@ from sweeper.reporting.view import SweepView, state_ids_of
 from sweeper.spec.document import parse_document
 from sweeper.spec.schema import SweepSpec
 from sweeper.spec.stand_in import STAND_IN_SUFFIX
-from sweeper.store.ledger import DamagedLedger, Ledger, group_by_state
-from sweeper.store.objects import LocalStore
+from sweeper.store.ledger import DamagedLedger, Ledger, group_by_state, ledger_path
+from sweeper.store.objects import ObjectStore
+from sweeper.store.opening import open_store
 from sweeper.store.rows import read_outputs, read_records
 from sweeper.store.sweeps import Revision, latest_revision, sweep_names
 
 if TYPE_CHECKING:
     import pandas as pd
-
-LEDGER = "ledger.sqlite"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +42,7 @@ class SweepResults:
     """
 
     view: SweepView
-    store: LocalStore
+    store: ObjectStore
 
     @property
     def spec(self) -> SweepSpec:
@@ -103,14 +102,14 @@ def load_sweep(
 
     Args:
         spec_or_name: a spec file, or the name of a sweep.
-        store: folder of the store.
+        store: a folder, or `s3://BUCKET/PREFIX`.
         stand_in: the sweep that `--stand-in` made of the spec.
 
     Raises:
         SpecError: the spec file cannot be read.
         StoreError: there is no store, or no such sweep in it.
     """
-    opened = LocalStore(Path(store), create=False)
+    opened = open_store(store, create=False)
     return SweepResults(view=open_view(opened, sweep_name(spec_or_name, stand_in=stand_in)), store=opened)
 
 
@@ -132,7 +131,7 @@ def sweep_name(spec_or_name: str | Path, *, stand_in: bool = False) -> str:
     return name
 
 
-def open_view(store: LocalStore, sweep: str) -> SweepView:
+def open_view(store: ObjectStore, sweep: str) -> SweepView:
     """Returns a sweep as it stands.
 
     Raises:
@@ -141,7 +140,7 @@ def open_view(store: LocalStore, sweep: str) -> SweepView:
     revision = latest_revision(store, sweep)
     if revision is None:
         known = ", ".join(sweep_names(store)) or "none yet"
-        problem = Problem(where=str(store.root), rule="holds no such sweep", got=sweep, remedy=f"Known: {known}")
+        problem = Problem(where=store.address, rule="holds no such sweep", got=sweep, remedy=f"Known: {known}")
         raise StoreError(problem)
     wanted = state_ids_of(revision.trials)
     return SweepView(revision=revision, records=_records(store, revision, wanted), failures=_failures(store, wanted))
@@ -164,7 +163,7 @@ def _frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> "pd.Dat
     return table
 
 
-def _failures(store: LocalStore, wanted: Iterable[str]) -> dict[str, Failure]:
+def _failures(store: ObjectStore, wanted: Iterable[str]) -> dict[str, Failure]:
     failures: dict[str, Failure] = {}
     for state_id in set(store.keys("failures")).intersection(wanted):
         data = store.get("failures", state_id)
@@ -173,9 +172,9 @@ def _failures(store: LocalStore, wanted: Iterable[str]) -> dict[str, Failure]:
     return failures
 
 
-def _records(store: LocalStore, revision: Revision, wanted: list[str]) -> dict[str, list[Record]]:
+def _records(store: ObjectStore, revision: Revision, wanted: list[str]) -> dict[str, list[Record]]:
     """Reads from the ledger, and from the store what the ledger lacks (absent, damaged, or behind)."""
-    records = _indexed(store.root / LEDGER, wanted)
+    records = _indexed(ledger_path(store), wanted)
     columns = SweepView(revision=revision, records={}, failures={}).columns
     everything = {item["column"] for item in revision.items}
     states = set(wanted)

@@ -10,7 +10,8 @@ from sweeper.reporting.formats import Format, write
 from sweeper.reporting.tables import Row, curve_columns, curve_rows, tolerance_rows, trial_rows
 from sweeper.reporting.text import render
 from sweeper.reporting.view import SweepView
-from sweeper.store.objects import LocalStore
+from sweeper.store.objects import ObjectStore
+from sweeper.store.opening import open_store
 
 What = Literal["trials", "curves", "dimensions", "tolerances", "folds"]
 
@@ -21,7 +22,7 @@ def print_table(
     what: What = "trials",
     format_: Format = "text",
     out: Path | None = None,
-    store: Path | None = None,
+    store: str | Path | None = None,
 ) -> None:
     """Prints a table to the standard output, or writes it to `out`.
 
@@ -30,7 +31,7 @@ def print_table(
         what: which table.
         format_: how; text is the table for people.
         out: a file.
-        store: folder of the store; `dimensions` and `folds` read held-out outputs from it.
+        store: address of the store; `dimensions` and `folds` read held-out outputs from it.
 
     Raises:
         DataError: `dimensions` needs the data's files, and they are not here.
@@ -46,7 +47,7 @@ def print_table(
     write(rows, format_, sys.stdout if out is None else out, columns=columns)
 
 
-def _people(view: SweepView, what: What, store: Path | None, *, for_file: bool) -> str:
+def _people(view: SweepView, what: What, store: str | Path | None, *, for_file: bool) -> str:
     if what == "folds":
         from sweeper.reporting.folds import folds_text
 
@@ -56,7 +57,7 @@ def _people(view: SweepView, what: What, store: Path | None, *, for_file: bool) 
     return render(view, width=width, color=on_terminal and "NO_COLOR" not in os.environ)
 
 
-def _rows(view: SweepView, what: What, store: Path | None) -> tuple[list[Row], tuple[str, ...] | None]:
+def _rows(view: SweepView, what: What, store: str | Path | None) -> tuple[list[Row], tuple[str, ...] | None]:
     if what == "trials":
         return trial_rows(view), None
     if what == "curves":
@@ -72,6 +73,6 @@ def _rows(view: SweepView, what: What, store: Path | None) -> tuple[list[Row], t
     return fold_rows(view, _opened(store)), None
 
 
-def _opened(store: Path | None) -> LocalStore:
+def _opened(store: str | Path | None) -> ObjectStore:
     assert store is not None, "this table is computed from held-out outputs"
-    return LocalStore(store, create=False)
+    return open_store(store, create=False)

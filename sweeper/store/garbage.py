@@ -1,15 +1,15 @@
 """What a store holds that no sweep needs: damaged objects, leftovers of killed processes, results of no revision."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from sweeper.store.objects import LocalStore
+from sweeper.store.objects import DAMAGED, ObjectStore, StoredFile
 from sweeper.store.sweeps import all_revisions
 
 LEFTOVER_S = 24 * 3600.0
 _RESULTS = ("states", "records", "outputs", "failures")
+_OF_TRACKING = (".lock", ".done")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,53 +18,51 @@ class Garbage:
 
     Attributes:
         sort: what they are.
-        files: where they lie.
+        files: their names in the store.
         size: bytes of all.
     """
 
     sort: str
-    files: tuple[Path, ...]
+    files: tuple[str, ...]
     size: int
 
     @classmethod
-    def of(cls, sort: str, files: Iterator[Path]) -> "Garbage":
+    def of(cls, sort: str, files: Iterable[StoredFile]) -> "Garbage":
         """Returns some files as garbage, with what they take."""
-        found = tuple(sorted(files))
-        return cls(sort=sort, files=found, size=sum(path.stat().st_size for path in found))
+        found = tuple(files)
+        return cls(sort=sort, files=tuple(file.name for file in found), size=sum(file.size for file in found))
 
 
-def find_garbage(store: LocalStore, now: float | None = None) -> tuple[Garbage, ...]:
+def find_garbage(store: ObjectStore, now: float | None = None) -> tuple[Garbage, ...]:
     """Returns what can go; the results of every revision of every sweep stay, and so does what is younger than a day.
 
     Call it while the store is held: a running sweep makes objects of a revision that is not seen yet.
     """
     now = time.time() if now is None else now
+    leftovers = (file for file in store.files("tmp") if not file.name.endswith(_OF_TRACKING))
     return (
-        Garbage.of("damaged objects, moved aside", _files(store.root / "damaged")),
-        Garbage.of("left by killed processes", _old(_files(store.root / "tmp"), now)),
+        Garbage.of("damaged objects, moved aside", store.files(DAMAGED)),
+        Garbage.of("left by killed processes", _old(leftovers, now)),
         Garbage.of("results of no sweep", _old(_unclaimed(store), now)),
     )
 
 
-def remove(garbage: Garbage) -> None:
+def remove(store: ObjectStore, garbage: Garbage) -> None:
     """Removes files; what is gone already is no error."""
-    for path in garbage.files:
-        path.unlink(missing_ok=True)
+    for name in garbage.files:
+        store.remove(name)
 
 
-def _unclaimed(store: LocalStore) -> Iterator[Path]:
+def _unclaimed(store: ObjectStore) -> Iterator[StoredFile]:
     claimed = {
         state for revision in all_revisions(store) for trial in revision.trials for state in trial.lineage.state_ids
     }
     for kind in _RESULTS:
-        for key in store.keys(kind):  # type: ignore[arg-type]
+        for file in store.files(kind):
+            key = file.name.rpartition("/")[2]
             if key.partition(".")[0] not in claimed:
-                yield store.path(kind, key)  # type: ignore[arg-type]
+                yield file
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".lock", ".done"))
-
-
-def _old(files: Iterator[Path], now: float) -> Iterator[Path]:
-    return (path for path in files if now - path.stat().st_mtime > LEFTOVER_S)
+def _old(files: Iterable[StoredFile], now: float) -> Iterator[StoredFile]:
+    return (file for file in files if now - file.modified > LEFTOVER_S)

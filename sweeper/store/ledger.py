@@ -25,6 +25,8 @@ CREATE TABLE IF NOT EXISTS records (
     PRIMARY KEY (state_id, item)
 ) WITHOUT ROWID;
 """
+_ELSEWHERE = "Make room for it, or give another folder: --store, or SWEEPER_STATE where the store is shared"
+LEDGER = "ledger.sqlite"
 _CHUNK = 500  # below SQLite's limit on parameters in one statement
 
 
@@ -164,6 +166,11 @@ class Ledger:
             raise StoreError(Problem(where=self._where, rule=rule, remedy=remedy)) from error
 
 
+def ledger_path(store: ObjectStore) -> Path:
+    """Returns where the ledger of a store lies on this machine."""
+    return store.local_folder / LEDGER
+
+
 def open_ledger(path: Path, store: ObjectStore) -> Ledger:
     """Opens the ledger of a store for writing, brings it up to date, and rebuilds it where it is damaged.
 
@@ -171,14 +178,17 @@ def open_ledger(path: Path, store: ObjectStore) -> Ledger:
         StoreError: the disk is full, or the folder is not yours to write.
     """
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         return _up_to_date(path, store)
+    except OSError as error:
+        problem = Problem(where=str(path.parent), rule="a folder can be made", got=str(error), remedy=_ELSEWHERE)
+        raise StoreError(problem) from error
     except DamagedLedger:
         remove_ledger(path)
     try:
         return _up_to_date(path, store)
     except DamagedLedger as error:
-        remedy = "Make room for it, or give another folder with --store"
-        problem = Problem(where=str(path), rule="SQLite can keep a file here", got=str(error), remedy=remedy)
+        problem = Problem(where=str(path), rule="SQLite can keep a file here", got=str(error), remedy=_ELSEWHERE)
         raise StoreError(problem) from error
 
 

@@ -1,18 +1,17 @@
-"""The object store: immutable objects, one verb for writing (put if absent), verified at every read.
+"""What an object store is: immutable objects, one verb for writing (put if absent), verified at every read.
 
 An object is a header line with the SHA-256 and the size of its payload, then the payload. A truncated or
-flipped object is therefore known as damaged; it is moved aside and counts as absent.
+flipped object is therefore known as damaged; it is moved aside and counts as absent. `store.json` says that a
+place is a store, and which one. Wherever a store lies, its objects have the same names: see `name_of`.
 """
 
-import errno
 import hashlib
 import json
-import os
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from sweeper.errors import Problem, StoreError
 
@@ -20,14 +19,51 @@ Kind = Literal["states", "records", "outputs", "failures", "conflicts", "sweeps"
 
 FORMAT = "sweeper-object-1"
 STORE_FORMAT = 1
+MARKER = "store.json"
+DAMAGED = "damaged"
 
 
 class DamagedObject(Exception):
     """An object whose bytes are not the ones that were written."""
 
 
+class AbsentStore(StoreError):
+    """There is no store at an address."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredFile:
+    """A file of a store, whatever it is.
+
+    Attributes:
+        name: below the store, with `/`.
+        size: bytes.
+        modified: Unix time by the clock of whoever keeps the file.
+    """
+
+    name: str
+    size: int
+    modified: float
+
+
 class ObjectStore(Protocol):
     """What every store can do; `tests/contracts/` holds the suite that each one must pass."""
+
+    @property
+    def store_id(self) -> str:
+        """The identity given to the store when it was made."""
+
+    @property
+    def address(self) -> str:
+        """What opens the store in any process, see `open_store`."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it lies where no file can be locked or mapped: a network file system, an object store."""
+
+    @property
+    def local_folder(self) -> Path:
+        """A folder of this machine for what is not shared: ledger, default tracking database, locks, marks."""
 
     def put(self, kind: Kind, key: str, payload: bytes) -> bool:
         """Writes an object unless one with this key exists.
@@ -42,6 +78,9 @@ class ObjectStore(Protocol):
     def get(self, kind: Kind, key: str) -> bytes | None:
         """Returns an object's payload, None when it is absent or was found damaged (then it is moved aside)."""
 
+    def get_each(self, kind: Kind, keys: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+        """Yields keys with what `get` returns, in the order given; faster than one by one where a store is far."""
+
     def has(self, kind: Kind, key: str) -> bool:
         """Tells whether an object is there, without reading it."""
 
@@ -50,6 +89,17 @@ class ObjectStore(Protocol):
 
     def drop(self, kind: Kind, key: str) -> None:
         """Removes an object; of what tells results only states that nothing pins are ever removed."""
+
+    def files(self, folder: str) -> Iterator[StoredFile]:
+        """Yields the files below a folder of the store, sorted by name: a kind's, `damaged`, or `tmp`."""
+
+    def remove(self, name: str) -> None:
+        """Removes one of `files`; that it is gone already is no error."""
+
+
+def name_of(kind: str, key: str) -> str:
+    """Returns where an object lies below its store: `<kind>/<first two characters of the key>/<key>`."""
+    return f"{kind}/{key[:2]}/{key}"
 
 
 def seal(payload: bytes) -> bytes:
@@ -75,153 +125,29 @@ def unseal(data: bytes) -> bytes:
     return payload
 
 
-class LocalStore:
-    """A store in a folder: `<kind>/<first two characters of the key>/<key>`."""
-
-    def __init__(self, root: Path, *, create: bool = True) -> None:
-        """Opens a store.
-
-        Raises:
-            StoreError: the folder is absent and may not be created, or is something else.
-        """
-        self.root = root
-        with _explained(root):
-            if not self._marker.is_file():
-                if not create:
-                    raise StoreError(
-                        Problem(where=str(root), rule="is no store", remedy="Give --store DIR, or run a sweep")
-                    )
-                self._make()
-            self._about = self._read_marker()
-
-    @property
-    def store_id(self) -> str:
-        """The identity given to the store when it was made."""
-        return str(self._about["store_id"])
-
-    @property
-    def _marker(self) -> Path:
-        return self.root / "store.json"
-
-    @property
-    def _scratch(self) -> Path:
-        return self.root / "tmp"
-
-    def _make(self) -> None:
-        if self.root.exists() and not self.root.is_dir():
-            problem = Problem(where=str(self.root), rule="a store is a folder", remedy="Choose another --store")
-            raise StoreError(problem)
-        found = {path.name for path in self.root.iterdir()} if self.root.is_dir() else set()
-        if found - {"tmp"} and not self._marker.is_file():  # another process may just have made it
-            rule = "a new store needs an empty or absent folder"
-            raise StoreError(Problem(where=str(self.root), rule=rule, remedy="Choose another --store"))
-        about = {"format": STORE_FORMAT, "store_id": uuid.uuid4().hex}
-        _link_new(self._scratch, self._marker, f"{json.dumps(about)}\n".encode())
-
-    def _read_marker(self) -> dict[str, Any]:
-        try:
-            about = json.loads(self._marker.read_bytes())
-            if about["format"] == STORE_FORMAT and isinstance(about["store_id"], str):
-                return dict(about)
-            rule, got = f"the store has format {STORE_FORMAT}", f"format {about['format']}"
-        except (ValueError, KeyError, TypeError):
-            rule, got = "store.json says what the store is", "something unreadable"
-        remedy = "Use the version of sweeper that made the store, or choose another --store"
-        raise StoreError(Problem(where=str(self._marker), rule=rule, got=got, remedy=remedy))
-
-    def path(self, kind: Kind, key: str) -> Path:
-        """Returns where an object lies."""
-        return self.root / kind / key[:2] / key
-
-    def put(self, kind: Kind, key: str, payload: bytes) -> bool:
-        """See `ObjectStore.put`; linking a finished temporary file makes it atomic."""
-        path = self.path(kind, key)
-        with _explained(self.root):
-            return not path.exists() and _link_new(self._scratch, path, seal(payload))
-
-    def get(self, kind: Kind, key: str) -> bytes | None:
-        """See `ObjectStore.get`."""
-        path = self.path(kind, key)
-        with _explained(self.root):
-            try:
-                return unseal(path.read_bytes())
-            except FileNotFoundError:
-                return None
-            except DamagedObject:
-                self._move_aside(path, kind)
-                return None
-
-    def has(self, kind: Kind, key: str) -> bool:
-        """See `ObjectStore.has`."""
-        with _explained(self.root):
-            return self.path(kind, key).exists()
-
-    def keys(self, kind: Kind) -> Iterator[str]:
-        """See `ObjectStore.keys`."""
-        folder = self.root / kind
-        with _explained(self.root):
-            shelves = _names(folder) if folder.is_dir() else []
-        for shelf in shelves:
-            with _explained(self.root):
-                names = _names(folder / shelf)
-            yield from names
-
-    def drop(self, kind: Kind, key: str) -> None:
-        """See `ObjectStore.drop`."""
-        with _explained(self.root):
-            self.path(kind, key).unlink(missing_ok=True)
-
-    def _move_aside(self, path: Path, kind: Kind) -> None:
-        aside = self.root / "damaged" / kind
-        try:
-            aside.mkdir(parents=True, exist_ok=True)
-            os.replace(path, aside / f"{path.name}.{uuid.uuid4().hex[:8]}")
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.EROFS, errno.EACCES):
-                raise
-            # another reader was faster, or this one may only read
+def new_marker() -> bytes:
+    """Returns the content of the marker of a new store."""
+    return f"{json.dumps({'format': STORE_FORMAT, 'store_id': uuid.uuid4().hex})}\n".encode()
 
 
-def _names(folder: Path) -> list[str]:
-    """Returns what lies in a folder, sorted; hidden files are the file system's own (`.nfs...`, `.DS_Store`)."""
-    return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+def read_marker(data: bytes, where: str) -> str:
+    """Returns the identity of a store.
 
-
-def _link_new(scratch: Path, path: Path, data: bytes) -> bool:
-    scratch.mkdir(parents=True, exist_ok=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = scratch / uuid.uuid4().hex
+    Raises:
+        StoreError: the marker is another version's, or unreadable.
+    """
     try:
-        temporary.write_bytes(data)
-        os.link(temporary, path)  # fails when `path` exists, unlike a rename
-    except FileExistsError:
-        return False
-    finally:
-        temporary.unlink(missing_ok=True)
-    return True
+        about = json.loads(data)
+        if about["format"] == STORE_FORMAT and isinstance(about["store_id"], str):
+            return str(about["store_id"])
+        rule, got = f"the store has format {STORE_FORMAT}", f"format {about['format']}"
+    except (ValueError, KeyError, TypeError):
+        rule, got = f"{MARKER} says what the store is", "something unreadable"
+    remedy = "Use the version of sweeper that made the store, or choose another --store"
+    raise StoreError(Problem(where=where, rule=rule, got=got, remedy=remedy))
 
 
-_REMEDIES = {
-    (errno.ENOSPC, errno.EDQUOT): ("the disk is full, or your quota", "Free some space and run the same command again"),
-    (errno.EROFS, errno.EACCES): (
-        "you may not read or write it",
-        "Give a folder with --store that you may read and write",
-    ),
-    (errno.EPERM, errno.EOPNOTSUPP): (
-        "its file system refuses hard links, or you may not write",
-        "Give a folder on another file system with --store",
-    ),
-}
-
-
-@contextmanager
-def _explained(root: Path) -> Iterator[None]:
-    """Turns what the file system refuses into an error that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        rule, remedy = f"the file system failed ({error.strerror})", "Run the same command again; nothing is lost"
-        for numbers, found in _REMEDIES.items():
-            if error.errno in numbers:
-                rule, remedy = found
-        raise StoreError(Problem(where=str(root), rule=rule, remedy=remedy)) from error
+def absent(address: str) -> AbsentStore:
+    """Returns the error of who expects a store where none is."""
+    remedy = "Give --store with a folder or s3://BUCKET/PREFIX, or run a sweep"
+    return AbsentStore(Problem(where=address, rule="is no store", remedy=remedy))

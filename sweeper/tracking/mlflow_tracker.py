@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from sweeper.errors import Problem, TrackingError
 from sweeper.reporting.view import SweepView
-from sweeper.store.objects import LocalStore
+from sweeper.store.objects import ObjectStore
 from sweeper.tracking.address import Address, prepare_environment
 from sweeper.tracking.mlflow_view import Server, connect, refusals
 from sweeper.tracking.projection import KILLED, RUNNING, Projection
@@ -22,7 +22,7 @@ class MlflowTracker:
         self,
         uri: str,
         experiment: str,
-        store: LocalStore,
+        store: ObjectStore,
         *,
         http_retries: int = 1,
         trust_marks: bool = True,
@@ -39,7 +39,9 @@ class MlflowTracker:
             open_status: status of the runs that are not at their end when tracking finishes.
         """
         self._store = store
-        self._address = Address(uri=uri, experiment=experiment, store_id=store.store_id, folder=store.root / "tmp")
+        self._address = Address(
+            uri=uri, experiment=experiment, store_id=store.store_id, folder=store.local_folder / "tmp"
+        )
         self._http_retries = http_retries
         self._trust_marks = trust_marks
         self._open_status = open_status
@@ -96,7 +98,7 @@ class MlflowTracker:
             raise _problem(self._address, view, error, "the tracking server must answer") from error
 
 
-def sync(view: SweepView, uri: str, experiment: str, store: LocalStore, *, is_running: bool = False) -> None:
+def sync(view: SweepView, uri: str, experiment: str, store: ObjectStore, *, is_running: bool = False) -> None:
     """Brings any MLflow server up to date with a sweep; again, it changes nothing.
 
     Args:

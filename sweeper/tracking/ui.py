@@ -15,7 +15,7 @@ from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
 from sweeper.errors import Problem, TrackingError
-from sweeper.store.objects import LocalStore
+from sweeper.store.opening import open_store
 from sweeper.tracking import labels
 from sweeper.tracking.saved_view import Shown, saved_view
 
@@ -33,7 +33,7 @@ def page_command(uri: str, port: int) -> list[str]:
     return [sys.executable, "-m", "mlflow", "server", *where]
 
 
-def serve(store: Path, sweep: str | None, *, port: int, tracking_uri: str | None) -> int:
+def serve(store: str | Path, sweep: str | None, *, port: int, tracking_uri: str | None) -> int:
     """Serves the page until Ctrl-C or SIGTERM; returns the server's exit status, 0 when it was asked to end.
 
     Says where the page is once it answers. For a sweep, that is the comparison of its trials, which is also saved
@@ -66,7 +66,7 @@ def serve(store: Path, sweep: str | None, *, port: int, tracking_uri: str | None
             return 0
 
 
-def _comparison(root: str, store: Path, sweep: str) -> str:
+def _comparison(root: str, store: str | Path, sweep: str) -> str:
     """Saves the view of a sweep at a server; returns what follows the server's address to show it."""
     experiments = [found["experiment_id"] for found in _all(root, "experiments", {})]
     parents = _runs(root, experiments, {labels.ROLE: labels.SWEEP_ROLE})
@@ -184,20 +184,20 @@ def _check_free(port: int) -> None:
             ) from error
 
 
-def _store_id(store: Path) -> str | None:
+def _store_id(store: str | Path) -> str | None:
     with suppress(Exception):
-        return LocalStore(store.absolute(), create=False).store_id
+        return open_store(store, create=False).store_id
     return None
 
 
-def _default_uri(store: Path) -> str:
-    database = LocalStore(store.absolute(), create=False).root / "mlflow.db"
+def _default_uri(store: str | Path) -> str:
+    database = open_store(store, create=False).local_folder / "mlflow.db"
     if not database.exists():
         raise TrackingError(
             Problem(
                 where=str(database),
                 rule="no run of this store was tracked here",
-                remedy="Run a sweep, or name a server with --tracking-uri",
+                remedy="Run a sweep, bring one here with `sweeper sync`, or name a server with --tracking-uri",
             )
         )
     return f"sqlite:///{database}"

@@ -21,7 +21,7 @@ import pytest
 from sweeper.plan.lineage import Inputs
 from sweeper.plan.trials import Trial, resolve
 from sweeper.reporting.summary import summary_of
-from sweeper.store.objects import LocalStore
+from sweeper.store.local import LocalStore
 from sweeper.tracking.mlflow_tracker import sync
 from tests.tracking.conftest import Sweep
 

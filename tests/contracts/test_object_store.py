@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.store.objects import LocalStore, ObjectStore
+from sweeper.store.local import LocalStore
+from sweeper.store.objects import ObjectStore
 
 Opened = Callable[[], ObjectStore]
 

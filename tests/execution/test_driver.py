@@ -14,7 +14,7 @@ from sweeper.execution.prepare import ResolvedSweep
 from sweeper.launch import retry_failed
 from sweeper.records import GpuMemory
 from sweeper.store.ledger import remove_ledger
-from sweeper.store.objects import LocalStore
+from sweeper.store.local import LocalStore
 from sweeper.tasks.behavior import BehaviorTask
 
 TWO_RATES = {"axes": {"training.optimizer.lr": [1e30, 0.01]}, "training": {"max_epochs": 3}}

@@ -8,7 +8,7 @@ import pytest
 from sweeper.driver import LEDGER
 from sweeper.records import Record
 from sweeper.store.ledger import remove_ledger
-from sweeper.store.objects import LocalStore
+from sweeper.store.local import LocalStore
 from sweeper.store.rows import dump_records, load_records
 
 EPOCHS = 17  # distinct training epochs of the grid

@@ -16,7 +16,7 @@ from sweeper.spec.axes import expand
 from sweeper.spec.load import parse_spec
 from sweeper.spec.schema import TrialConfig
 from sweeper.store.ledger import open_ledger
-from sweeper.store.objects import LocalStore
+from sweeper.store.local import LocalStore
 from sweeper.store.rows import write_outputs, write_records
 from sweeper.store.sweeps import Revision, save_revision
 

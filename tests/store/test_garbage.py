@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from sweeper.cli import main
 from sweeper.store.garbage import find_garbage
-from sweeper.store.objects import LocalStore
+from sweeper.store.local import LocalStore
 
 LATER = 2 * 24 * 3600.0
 

@@ -12,12 +12,12 @@ import pytest
 from sweeper.errors import Interrupted, StoreError
 from sweeper.store import lease
 from sweeper.store.lease import Holder, Lease, ask, driven_sweep, held, latest
-from sweeper.store.objects import LocalStore
+from sweeper.store.local import LocalStore
 
 HOLD = """\
 import sys, pathlib, time
 from sweeper.store.lease import held
-from sweeper.store.objects import LocalStore
+from sweeper.store.local import LocalStore
 with held(LocalStore(pathlib.Path(sys.argv[1])), "theirs"):
     print("held", flush=True)
     time.sleep(60)

@@ -12,7 +12,7 @@ from sweeper.errors import StoreError
 from sweeper.evaluation import TRAINING_ITEM
 from sweeper.records import Record
 from sweeper.store.ledger import DamagedLedger, Ledger, group_by_state, open_ledger, remove_ledger
-from sweeper.store.objects import LocalStore
+from sweeper.store.local import LocalStore
 from sweeper.store.rows import iterate_records, write_records
 
 NUM_STATES = 40
@@ -226,8 +226,8 @@ def test_a_ledger_held_by_another_program_is_not_deleted(store: LocalStore, path
 
 
 def test_where_no_file_can_be_made_it_is_explained(store: LocalStore) -> None:
-    with pytest.raises(StoreError, match="SQLite can keep a file here"):
-        open_ledger(store.root / "no such folder" / "ledger.sqlite", store)
+    with pytest.raises(StoreError, match="a folder can be made"):
+        open_ledger(store.root / "store.json" / "ledger.sqlite", store)
 
 
 def test_records_are_grouped_by_state() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from sweeper.errors import StoreError
-from sweeper.store.objects import DamagedObject, LocalStore, seal, unseal
+from sweeper.store.local import LocalStore
+from sweeper.store.objects import DamagedObject, seal, unseal
 
 FLIP = 0x01
 

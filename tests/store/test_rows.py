@@ -10,7 +10,7 @@ import pytest
 
 from sweeper.evaluation import TRAINING_ITEM, Item, OutputKey
 from sweeper.records import Failure, Record
-from sweeper.store.objects import LocalStore
+from sweeper.store.local import LocalStore
 from sweeper.store.rows import (
     dump_records,
     is_measured,

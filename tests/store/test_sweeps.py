@@ -12,7 +12,7 @@ from sweeper.plan.trials import Trial, resolve
 from sweeper.spec.axes import expand
 from sweeper.spec.load import parse_spec
 from sweeper.spec.schema import SweepSpec
-from sweeper.store.objects import LocalStore
+from sweeper.store.local import LocalStore
 from sweeper.store.sweeps import Revision, latest_revision, save_revision, sweep_names
 
 TEXT = """

@@ -18,7 +18,7 @@ from sweeper.plan.trials import Trial, resolve
 from sweeper.records import Failure, Record
 from sweeper.reporting.view import SweepView
 from sweeper.spec.schema import SweepSpec, TrialConfig
-from sweeper.store.objects import LocalStore
+from sweeper.store.local import LocalStore
 from sweeper.store.rows import write_records
 from sweeper.store.sweeps import Revision, save_revision
 from sweeper.tracking.mlflow_tracker import MlflowTracker, sync

@@ -7,7 +7,7 @@ import safetensors.numpy
 from safetensors import safe_open
 
 from sweeper.plan.trials import Trial
-from sweeper.store.objects import LocalStore
+from sweeper.store.local import LocalStore
 from sweeper.tracking import artifacts
 from sweeper.tracking.points import settled_summary
 

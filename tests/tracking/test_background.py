@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.reporting.view import SweepView
-from sweeper.store.objects import LocalStore
+from sweeper.store.local import LocalStore
 from sweeper.tracking.background import BackgroundTracker
 from sweeper.tracking.mlflow_tracker import MlflowTracker
 

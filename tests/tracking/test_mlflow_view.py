@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.errors import TrackingError
-from sweeper.store.objects import LocalStore
+from sweeper.store.local import LocalStore
 from sweeper.tracking.mlflow_tracker import MlflowTracker, experiment_name
 
 from .conftest import ITEM, NEURAL, Server, Sweep

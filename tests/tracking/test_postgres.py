@@ -105,7 +105,7 @@ module.log(int(sys.argv[2]), sys.argv[3], Path(sys.argv[4]))
 
 def log(number: int, uri: str, folder: Path) -> None:
     """Logs a sweep as `sweeper sync` does, twice; runs in a process of its own."""
-    from sweeper.store.objects import LocalStore
+    from sweeper.store.local import LocalStore
     from sweeper.tracking.mlflow_tracker import sync
 
     store = LocalStore(folder)

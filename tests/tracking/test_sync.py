@@ -7,7 +7,7 @@ import pytest
 
 from sweeper import launch
 from sweeper.store.lease import held
-from sweeper.store.objects import LocalStore
+from sweeper.store.local import LocalStore
 from sweeper.tracking import mlflow_tracker
 from sweeper.tracking.mlflow_view import Server as Experiment
 from sweeper.tracking.projection import Run

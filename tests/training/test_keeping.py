@@ -1,6 +1,6 @@
 """Which states of a whole sweep remain."""
 
-from sweeper.store.objects import LocalStore
+from sweeper.store.local import LocalStore
 
 
 def test_trunk_and_windows_keep_all_and_elsewhere_best_end_and_branch_points(engine, tmp_path):

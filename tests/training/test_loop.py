@@ -11,7 +11,7 @@ import torch
 
 from sweeper.plan.stopping import Stop
 from sweeper.spec.schema import Evaluation
-from sweeper.store.objects import LocalStore
+from sweeper.store.local import LocalStore
 from sweeper.store.rows import read_records
 from sweeper.tasks.base import OUT_OF_MEMORY, Measured, NonFiniteLoss, TrainingState
 from sweeper.training import keeping
