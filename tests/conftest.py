@@ -2,7 +2,8 @@
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -236,3 +237,34 @@ def grid(engine: Engine, tmp_path_factory: pytest.TempPathFactory, grid_axes: di
     ran = engine.run(store, **grid_axes)
     assert ran.status == "done"
     return store
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The URL of an S3 server of this process."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a store that is not there yet, in a bucket that is; the environment names the server."""
+    from urllib.request import Request, urlopen
+
+    for variable, value in {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "someone",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "SWEEPER_STATE": str(tmp_path / "state"),
+        "SWEEPER_CACHE": str(tmp_path / "cache"),
+    }.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    with urlopen(Request(f"{s3_server}/lab", method="PUT"), timeout=30):
+        return f"s3://lab/{uuid.uuid4().hex}"

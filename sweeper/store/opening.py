@@ -26,6 +26,10 @@ def open_store(address: str | Path, *, create: bool = True) -> ObjectStore:
     scheme = _SCHEME.match(text)
     if scheme is None:
         return LocalStore(Path(text).absolute(), create=create)
+    if text.startswith("s3://"):
+        from sweeper.store.s3 import S3Store
+
+        return S3Store(text, create=create)
     remedy = "Give a folder that all machines see, or s3://BUCKET/PREFIX (a server of your own: AWS_ENDPOINT_URL)"
     raise StoreError(Problem(where="--store", rule="a store is a folder or lies on S3", got=text, remedy=remedy))
 

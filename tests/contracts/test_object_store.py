@@ -1,36 +1,56 @@
-"""What every store must do. A new store joins by one line in `STORES`."""
+"""What every store must do. A new store joins by one line in `ADDRESSES`."""
 
 import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sweeper.store.local import LocalStore
-from sweeper.store.objects import ObjectStore
+from sweeper.errors import StoreError
+from sweeper.store.objects import DAMAGED, AbsentStore, ObjectStore, name_of
+from sweeper.store.opening import open_store
 
-Opened = Callable[[], ObjectStore]
-
-STORES: dict[str, Callable[[Path], ObjectStore]] = {"local": lambda folder: LocalStore(folder / "store")}
 NUM_RACERS = 8
 PAYLOAD_BYTES = 200_000
+MANY = 1100  # more than an S3 server lists at once
+
+ADDRESSES: dict[str, Callable[[pytest.FixtureRequest], str]] = {
+    "local": lambda request: str(request.getfixturevalue("tmp_path") / "store"),
+    "s3": lambda request: request.getfixturevalue("s3"),
+}
 
 
-@pytest.fixture(params=STORES)
-def name(request: pytest.FixtureRequest) -> str:
-    return request.param
+@pytest.fixture(params=ADDRESSES)
+def address(request: pytest.FixtureRequest) -> str:
+    return ADDRESSES[request.param](request)
 
 
 @pytest.fixture
-def store(name: str, tmp_path: Path) -> ObjectStore:
-    return STORES[name](tmp_path)
+def store(address: str) -> ObjectStore:
+    return open_store(address)
 
 
-def race(name: str, folder: Path, racer: int, start, won) -> None:
-    store = STORES[name](folder)
+@pytest.fixture
+def overwrite(address: str) -> Callable[[str, bytes], None]:
+    """Returns what replaces a file of the store, as no verb of it can."""
+
+    def replace(name: str, data: bytes) -> None:
+        if address.startswith("s3://"):
+            from s3fs import S3FileSystem
+
+            S3FileSystem(skip_instance_cache=True).pipe_file(f"{address}/{name}", data)
+        else:
+            Path(address, name).write_bytes(data)
+
+    return replace
+
+
+def race(address: str, racer: int, start: Any, won: Any) -> None:
     start.wait()
+    store = open_store(address)
     if store.put("states", "key", bytes([racer]) * PAYLOAD_BYTES):
-        won.put(racer)
+        won.put((racer, store.store_id))
 
 
 def test_what_was_put_is_got(store: ObjectStore) -> None:
@@ -43,6 +63,7 @@ def test_what_was_put_is_got(store: ObjectStore) -> None:
 def test_the_first_put_stays(store: ObjectStore) -> None:
     assert store.put("states", "key", b"first")
     assert not store.put("states", "key", b"second")
+    assert not store.put("states", "key", b"first")
     assert store.get("states", "key") == b"first"
 
 
@@ -50,6 +71,7 @@ def test_what_is_absent_is_none(store: ObjectStore) -> None:
     assert store.get("states", "key") is None
     assert not store.has("states", "key")
     assert list(store.keys("states")) == []
+    assert list(store.files("states")) == []
 
 
 def test_kinds_are_apart(store: ObjectStore) -> None:
@@ -68,6 +90,15 @@ def test_keys_come_sorted(store: ObjectStore) -> None:
     assert list(store.keys("sweeps")) == sorted(keys)
 
 
+def test_many_objects_are_listed_and_read(store: ObjectStore) -> None:
+    keys = [f"{number * 7919 % 65536:04x}" for number in range(MANY)]
+    for key in keys:
+        store.put("records", key, key.encode())
+    assert list(store.keys("records")) == sorted(keys)
+    assert list(store.get_each("records", keys)) == [(key, key.encode()) for key in keys]
+    assert list(store.get_each("records", ["none", keys[0]])) == [("none", None), (keys[0], keys[0].encode())]
+
+
 def test_a_dropped_object_is_gone_and_can_be_put_again(store: ObjectStore) -> None:
     store.put("states", "key", b"first")
     store.drop("states", "key")
@@ -77,23 +108,91 @@ def test_a_dropped_object_is_gone_and_can_be_put_again(store: ObjectStore) -> No
     store.drop("states", "never there")
 
 
-def test_another_process_finds_what_was_put(name: str, tmp_path: Path) -> None:
-    STORES[name](tmp_path).put("states", "key", b"value")
-    assert STORES[name](tmp_path).get("states", "key") == b"value"
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty"])
+def test_a_damaged_object_is_moved_aside_and_counts_as_absent(
+    store: ObjectStore, overwrite: Callable[[str, bytes], None], address: str, damage: str
+) -> None:
+    from sweeper.store.objects import seal
+
+    whole = seal(b"payload" * 10)
+    bad = {"truncated": whole[:-1], "flipped": whole[:-1] + b"Y", "empty": b""}[damage]
+    store.put("states", "key", b"payload" * 10)
+    overwrite(name_of("states", "key"), bad)
+    assert store.has("states", "key"), "it is not read"
+    assert not store.put("states", "key", b"payload"), "nor is it replaced"
+    assert store.get("states", "key") is None
+    assert not store.has("states", "key")
+    assert [(file.name.startswith("damaged/states/key."), file.size) for file in store.files(DAMAGED)] == [
+        (True, len(bad))
+    ]
+    assert store.put("states", "key", b"again")
+    assert open_store(address).get("states", "key") == b"again"
+
+
+def test_files_are_what_lies_there_and_can_be_removed(store: ObjectStore) -> None:
+    store.put("states", "abcd", b"12345")
+    store.put("states", "abce", b"")
+    found = list(store.files("states"))
+    assert [file.name for file in found] == ["states/ab/abcd", "states/ab/abce"]
+    assert found[0].size - found[1].size == len(b"12345")
+    assert found[0].modified > 1.7e9
+    for file in found:
+        store.remove(file.name)
+    store.remove("states/ab/abcd")
+    assert list(store.keys("states")) == []
+
+
+def test_a_reader_makes_no_store(address: str) -> None:
+    with pytest.raises(AbsentStore, match=r"is no store.*--store"):
+        open_store(address, create=False)
+    with pytest.raises(AbsentStore):
+        open_store(address, create=False)
+
+
+def test_a_place_that_holds_something_else_is_refused(address: str, overwrite: Callable[[str, bytes], None]) -> None:
+    if not address.startswith("s3://"):
+        Path(address).mkdir()
+    overwrite("thesis.tex", b"precious")
+    with pytest.raises(StoreError, match="a new store needs an empty or absent"):
+        open_store(address)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 2, "store_id": "x"}', '{"format": 1}'])
+def test_a_store_of_another_make_is_refused(address: str, overwrite: Callable[[str, bytes], None], text: str) -> None:
+    open_store(address)
+    overwrite("store.json", text.encode())
+    with pytest.raises(StoreError, match=r"store\.json: .*--store"):
+        open_store(address)
+
+
+def test_a_store_keeps_its_identity(store: ObjectStore, address: str) -> None:
+    assert open_store(store.address, create=False).store_id == store.store_id
+    assert open_store(f"{address}-other").store_id != store.store_id
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_many_racing_processes_have_one_winner_and_a_whole_object(name: str, tmp_path: Path) -> None:
+def test_many_racing_processes_have_one_winner_and_a_whole_object(address: str) -> None:
     """They also race for making the store itself."""
     context = multiprocessing.get_context("fork")
     start, won = context.Event(), context.Queue()
-    racers = [context.Process(target=race, args=(name, tmp_path, racer, start, won)) for racer in range(NUM_RACERS)]
+    racers = [context.Process(target=race, args=(address, racer, start, won)) for racer in range(NUM_RACERS)]
     for racer in racers:
         racer.start()
     start.set()
     for racer in racers:
         racer.join()
-    winner = won.get(timeout=5)
+    winner, store_id = won.get(timeout=5)
     assert won.empty()
     assert [racer.exitcode for racer in racers] == [0] * NUM_RACERS
-    assert STORES[name](tmp_path).get("states", "key") == bytes([winner]) * PAYLOAD_BYTES
+    assert open_store(address).get("states", "key") == bytes([winner]) * PAYLOAD_BYTES
+    assert open_store(address).store_id == store_id
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_fork_can_go_on_with_an_open_store(store: ObjectStore) -> None:
+    store.put("states", "before", b"parent")
+    child = multiprocessing.get_context("fork").Process(target=store.put, args=("states", "after", b"child"))
+    child.start()
+    child.join(timeout=60)
+    assert child.exitcode == 0
+    assert store.get("states", "after") == b"child"

@@ -86,6 +86,7 @@ def test_a_home_on_a_network_is_not_used(tmp_path: Path, mounted: Mounted, monke
     monkeypatch.setattr(places.tempfile, "gettempdir", lambda: str(tmp_path))
     own = tmp_path / f"sweeper-{os.getuid()}"
     assert own in state_folder("abc").parents
+    state_folder("abc")
     assert own.stat().st_mode & 0o077 == 0
     monkeypatch.setattr(os, "getuid", lambda: own.stat().st_uid + 1)
     own.rename(tmp_path / f"sweeper-{os.getuid()}")
