@@ -149,7 +149,8 @@ def tune_startup(folder: Path) -> None:
 
     with connected(None):
         assert ray.is_initialized()
-        quiet = tune.RunConfig(storage_path=str(folder), verbose=0)
+        nothing_kept = tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False)
+        quiet = tune.RunConfig(storage_path=str(folder), verbose=0, checkpoint_config=nothing_kept)
         tune.Tuner(tune.with_resources(Empty, {"cpu": 1}), run_config=quiet).fit()
 
 
