@@ -29,7 +29,7 @@ from sweeper.execution.prepare import resolve_sweep
 from sweeper.progress import progress_for
 from sweeper.records import Record
 from sweeper.spec.load import parse_spec
-from sweeper.store.objects import LocalStore
+from sweeper.store.local import LocalStore
 from sweeper.store.rows import write_records
 from sweeper.tracking.base import NullTracker
 from sweeper.training.events import EpochDone
@@ -208,7 +208,10 @@ def records(folder: Path, total: int = 100_000, batch: int = 50) -> dict[str, An
                 memory_mb.append(rss_mb())
             spent.append((time.process_time() - began) / done)
 
-    training = {"training": {"batch_size": 16, "max_epochs": 1000}, "stopping": {"rule": "horizon", "horizon_after_window": 1}}
+    training = {
+        "training": {"batch_size": 16, "max_epochs": 1000},
+        "stopping": {"rule": "horizon", "horizon_after_window": 1},
+    }
     sweep = sweep_of({**training, **rates(total // 1000)})
     run(sweep, folder / "store", Feeding())
     return {

@@ -25,7 +25,7 @@ from sweeper.launch import stop_on_signals
 from sweeper.plan.trials import Trial
 from sweeper.progress import progress_for
 from sweeper.spec.load import load_spec
-from sweeper.store.objects import LocalStore
+from sweeper.store.local import LocalStore
 from sweeper.store.rows import read_records
 from sweeper.tracking.base import NullTracker
 from sweeper.training.state import state_bits
