@@ -17,8 +17,11 @@ from sweeper.completion import complete_spec
 @json_option
 def plan(spec: Path, store: str, stand_in: bool, as_json: bool) -> None:
     """Say what would be trained, shared and reused, and what it costs. Trains nothing."""
+    import gc
+
     from sweeper.launch import make_plan
 
+    gc.disable()  # what a plan makes lives to its end, and looking for garbage in it takes a fifth of the time
     planned = make_plan(spec, store, stand_in=stand_in)
     click.echo(json.dumps(planned.to_json()) if as_json else planned.to_text())
 
