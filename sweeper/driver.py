@@ -3,21 +3,25 @@
 import os
 import signal
 import threading
+import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
-from sweeper.errors import Problem, StoreError
+from sweeper.errors import Problem, StoreError, SweeperError
 from sweeper.execution.base import Backend, Job
 from sweeper.execution.dispatcher import Dispatcher
 from sweeper.execution.prepare import ResolvedSweep, measured_records, read_failures
+from sweeper.execution.worker_log import setting
 from sweeper.records import GpuMemory, Record
 from sweeper.reporting.view import SweepView
 from sweeper.store.lease import Holder, Wish, held
 from sweeper.store.ledger import Ledger, ledger_path, open_ledger
+from sweeper.store.logs import DRIVER, Level, LogWriter, run_name
 from sweeper.store.objects import ObjectStore
 from sweeper.store.sweeps import Revision, save_revision
 from sweeper.tracking.base import Tracker
@@ -114,10 +118,12 @@ def run_sweep(run: Run) -> Outcome:
             on_lost=lost,
             on_asked=asked,
             gives_up=run.stop.is_set,
-        ),
+        ) as lease,
+        _log_of(run, lease.run_id) as log,
         closing(open_ledger(ledger_path(run.store), run.store)) as ledger,
     ):
-        outcome = _Driver(run, ledger).drive()
+        outcome = _Driver(run, ledger, log).drive()
+        log.say(f"the run ends: {outcome.status}, {outcome.epochs_trained} epochs trained")
     if taken_by:
         rule, got = "a driver keeps its store to the end", f"it was taken over by {taken_by[0]}"
         remedy = "Run the same command again when that one is done: finished epochs are kept"
@@ -125,13 +131,29 @@ def run_sweep(run: Run) -> Outcome:
     return outcome
 
 
+@contextmanager
+def _log_of(run: Run, run_id: str) -> Iterator[LogWriter]:
+    """Opens the log of a run, and says in it what ends the run early."""
+    with closing(LogWriter(run.store, run_name(run.sweep.spec.name, time.time(), run_id), DRIVER)) as log:
+        log.say(f"the run begins: {setting()}")
+        try:
+            yield log
+        except SweeperError as error:
+            log.say(f"the run ends: {error}", level="error")
+            raise
+        except BaseException as error:
+            how = "at once, as asked" if isinstance(error, KeyboardInterrupt) else traceback.format_exc().rstrip()
+            log.say(f"the run ends: {how}", level="error")
+            raise
+
+
 class _Driver:
     """One run in progress."""
 
-    def __init__(self, run: Run, ledger: Ledger) -> None:
-        self._run, self._ledger = run, ledger
+    def __init__(self, run: Run, ledger: Ledger, log: LogWriter) -> None:
+        self._run, self._ledger, self._log = run, ledger, log
         sweep = run.sweep
-        self._records = measured_records(sweep, ledger, run.store, run.progress.note)
+        self._records = measured_records(sweep, ledger, run.store, self._tell)
         self._failures = read_failures(run.store, sweep.items_by_state)
         items = [item.describe() for item in sweep.all_items()]
         self._revision = save_revision(run.store, sweep.spec, run.source, sweep.trials, items)
@@ -157,7 +179,9 @@ class _Driver:
         run.tracker.start(self.view())
         try:
             if not self._dispatcher.is_done:
-                run.progress.start(epochs=self._dispatcher.pending_epochs, trials=len(self._revision.trials))
+                epochs, trials = self._dispatcher.pending_epochs, len(self._revision.trials)
+                self._log.say(f"revision {self._revision.number}: {trials} trials, at most {epochs} epochs to train")
+                run.progress.start(epochs=epochs, trials=trials)
                 try:
                     self._train()
                 finally:
@@ -175,7 +199,7 @@ class _Driver:
         run = self._run
         gpu = run.gpu(self._gpu_memory)
         if gpu is None:
-            run.progress.note("resources.gpu is auto: one epoch is measured on a whole GPU first")
+            self._tell("resources.gpu is auto: one epoch is measured on a whole GPU first")
             run.backend().run(self._job(1.0, lambda: bool(self._gpu_memory) or run.stop.is_set()))
             gpu = run.gpu(self._gpu_memory) or 1.0
         if not self._dispatcher.is_done and not run.stop.is_set():
@@ -193,7 +217,8 @@ class _Driver:
             cpu=resources.cpu,
             address=resources.address,
             on_events=self._note,
-            on_warning=run.progress.note,
+            on_warning=partial(self._tell, level="warning"),
+            log=self._log,
             stop=stop,
         )
 
@@ -209,14 +234,20 @@ class _Driver:
             self._gpu_memory.update(_gpu_memory_of(event.records))
             self._run.progress.epoch(event, self._dispatcher.pending_epochs)
             for warning in event.warnings:
-                self._run.progress.note(f"warning: {warning}")
+                self._tell(f"warning: {warning}", level="warning", state_id=event.state_id)
         for failed in (event for event in events if isinstance(event, SegmentFailed)):
-            self._failures[failed.failure.state_id] = failed.failure
-            self._run.progress.note(f"failed: {failed.failure.place}: {failed.failure.reason}")
+            failure = failed.failure
+            self._failures[failure.state_id] = failure
+            self._tell(f"failed: {failure.place}: {failure.reason}", level="error", state_id=failure.state_id)
         for gone in (event for event in events if isinstance(event, ParentMissing)):
-            self._run.progress.note(f"state {gone.state_id[:12]} is gone or damaged; it is trained again")
+            self._tell(f"state {gone.state_id[:12]} is gone or damaged; it is trained again", level="warning")
         if touched:
             self._run.tracker.push(self.view(), touched)
+
+    def _tell(self, text: str, *, level: Level = "info", state_id: str | None = None) -> None:
+        """Tells the user, and the log."""
+        self._run.progress.note(text)
+        self._log.say(text, level=level, state_id=state_id)
 
     def _status(self) -> Literal["done", "failed", "interrupted"]:
         statuses = {self._dispatcher.trial_status(trial.trial_id) for trial in self._revision.trials}

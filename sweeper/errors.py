@@ -75,7 +75,7 @@ class Interrupted(SweeperError):
 
 
 class ClusterError(SweeperError):
-    """The Ray cluster cannot be reached."""
+    """The Ray cluster cannot be reached, or no worker can start on it."""
 
     exit_code = 3
 

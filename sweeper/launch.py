@@ -12,17 +12,14 @@ from pathlib import Path
 from types import FrameType
 
 from sweeper.driver import Outcome, Progress, Run, run_sweep, val_loss_of
-from sweeper.errors import Problem, StoreError
 from sweeper.execution.base import Backend
 from sweeper.execution.devices import find_device, gpus_per_trial
 from sweeper.execution.prepare import ResolvedSweep, measurable_records, read_failures, resolve_sweep
 from sweeper.plan.estimate import PlanSummary, merged_text, summarize_plan
 from sweeper.plan.stock import Known, StockTaker
-from sweeper.plan.trials import Trial
 from sweeper.progress import progress_for
 from sweeper.records import Failure
-from sweeper.reporting.load import open_view
-from sweeper.reporting.view import SweepView
+from sweeper.reporting.load import open_view, trials_named
 from sweeper.sizes import disk_of
 from sweeper.spec.schema import SweepSpec
 from sweeper.specs import find_spec
@@ -214,30 +211,11 @@ def retry_failed(name: str, store_path: str | Path, trial_ids: Iterable[str] = (
     store = open_store(store_path, create=False)
     with held(store, name):
         view = open_view(store, name)
-        states = {state for trial in _trials_of(view, trial_ids) for state in trial.lineage.state_ids}
+        states = {state for trial in trials_named(view, trial_ids) for state in trial.lineage.state_ids}
         taken = [failure for state, failure in view.failures.items() if state in states]
         for failure in taken:
             store.drop("failures", failure.state_id)
     return taken
-
-
-def _trials_of(view: SweepView, wanted: Iterable[str]) -> list[Trial]:
-    trials = list(view.trials.values())
-    chosen = []
-    for prefix in wanted:
-        found = [trial for trial in trials if trial.trial_id.startswith(prefix)]
-        if len(found) != 1:
-            got = f"{prefix}, which {'several trials' if found else 'none'} has"
-            raise StoreError(
-                Problem(
-                    where="--trial",
-                    rule="names one trial by the beginning of its id",
-                    got=got,
-                    remedy="`sweeper results --json` lists the ids",
-                )
-            )
-        chosen += found
-    return chosen or trials
 
 
 def sync_sweep(name: str, store_path: str | Path, asked: str | None) -> str:

@@ -70,7 +70,7 @@ class Shell:
     def __call__(self, *words: str, rc: int = 0) -> Result:
         result = CliRunner().invoke(main, list(words))
         assert result.exit_code == rc, f"{words}: {result.output}\n{result.exception!r}"
-        assert "Traceback" not in result.output
+        assert words[0] == "logs" or "Traceback" not in result.output
         return result
 
     def on_store(self, verb: str, *words: str, rc: int = 0) -> Result:
@@ -252,6 +252,27 @@ def test_who_ends_a_run_keeps_every_finished_epoch(shell: Shell, how: str) -> No
     assert planned["epochs_in_ledger"] >= 1
     assert how == "cancel" or planned["epochs_to_rebuild"] == 0
     assert "nothing runs" in shell.on_store("stop", rc=2).output
+
+
+def test_logs_tell_who_trained_what_and_what_failed(shell: Shell) -> None:
+    shell.spec.write_text(
+        SPEC.replace("[1, 2]\n  perturbation.length: [1, 2]", "[2]").replace("{lr: 1e-2}", "{lr: 1e30}")
+    )
+    shell.run(rc=1)
+    lines = json.loads(shell.on_store("logs", "--json").stdout)["rows"]
+    assert lines[0]["text"].startswith("the run begins")
+    assert lines[-1]["text"].startswith("the run ends: failed")
+    assert any("trains epoch" in line["text"] for line in lines)
+    failed = [line for line in lines if line["level"] == "error"]
+    assert any("failed in epoch 1" in line["text"] and "Traceback" in line["text"] for line in failed)
+    trials = [row["trial_id"] for row in json.loads(shell.on_store("status", "--json").stdout)["rows"]]
+    shown = json.loads(shell.on_store("logs", "--json", "--trial", trials[0][:10]).stdout)["rows"]
+    assert 0 < len(shown) < len(lines)
+    (run,) = json.loads(shell.on_store("logs", "--runs", "--json").stdout)["rows"]
+    for words in ([], ["-f"], ["--run", run["run"]]):
+        assert "error: failed in epoch 1" in shell.on_store("logs", *words).stdout
+    assert "names one run" in shell.on_store("logs", "--run", "1999", rc=2).output
+    assert "none has" in shell.on_store("logs", "--trial", "xyz", rc=2).output
 
 
 def test_targets_as_the_main_reference_stand_under_both_their_names(finished: Shell) -> None:

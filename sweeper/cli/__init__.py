@@ -4,7 +4,7 @@ import click
 
 from sweeper.cli.common import Group
 from sweeper.cli.planning import data, doctor, plan, schema, validate
-from sweeper.cli.reading import results, status
+from sweeper.cli.reading import logs, results, status
 from sweeper.cli.running import cancel, retry, run, stop
 from sweeper.cli.sharing import completion, export, gc, sync, ui
 
@@ -18,7 +18,7 @@ def main() -> None:
     """
 
 
-for _verb in (run, plan, validate, status, results, ui, sync, export, completion):
+for _verb in (run, plan, validate, status, logs, results, ui, sync, export, completion):
     main.add_command(_verb)
 for _verb in (stop, cancel, retry, gc, data, doctor, schema):
     main.add_command(_verb)

@@ -1,6 +1,7 @@
 """What verbs share: options, exit codes, and how a sweep is named."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,6 +64,13 @@ def store_option(verb: F) -> F:
 def json_option(verb: F) -> F:
     """Adds `--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(verb)
+
+
+@contextmanager
+def leaving_quietly() -> Iterator[None]:
+    """Lets Ctrl-C end a verb that only looks."""
+    with suppress(KeyboardInterrupt):
+        yield
 
 
 def spec_argument(verb: F) -> F:

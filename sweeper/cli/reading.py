@@ -1,4 +1,4 @@
-"""Verbs that show what a store holds: status, results."""
+"""Verbs that show what a store holds: status, logs, results."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ import click
 from sweeper.cli.common import (
     draw,
     json_option,
+    leaving_quietly,
     name_of,
     open_sweep,
     print_results,
@@ -35,6 +36,48 @@ def status(sweep: str, store: str, stand_in: bool, watched: bool, as_json: bool)
         click.echo(json.dumps({"schema_version": 1, "rows": status_rows(view)}, allow_nan=False))
     else:
         click.echo(status_text(view))
+
+
+@click.command()
+@sweep_argument
+@store_option
+@stand_in_option
+@click.option("--follow", "-f", is_flag=True, help="Go on until the run is over.")
+@click.option("--trial", "trials", multiple=True, metavar="ID", help="Only what is about this trial; may be repeated.")
+@click.option("--run", metavar="NAME", help="An older run; default: the newest.")
+@click.option("--runs", is_flag=True, help="List the runs that left logs, the newest last.")
+@json_option
+def logs(
+    sweep: str,
+    store: str,
+    stand_in: bool,
+    follow: bool,
+    trials: tuple[str, ...],
+    run: str | None,
+    runs: bool,
+    as_json: bool,
+) -> None:
+    """Show what the driver and the workers of a run said: warnings, errors, who trained what."""
+    from dataclasses import asdict
+
+    from sweeper.reporting.said import Wanted, line_text, log_lines, runs_with_logs
+    from sweeper.store.opening import open_store
+
+    name, opened = name_of(sweep, stand_in), open_store(store, create=False)
+    if runs:
+        names = runs_with_logs(opened, name)
+        rows = [{"run": found} for found in names]
+        click.echo(json.dumps({"schema_version": 1, "rows": rows}) if as_json else "\n".join(names))
+        return
+    wanted = Wanted(sweep=name, run=run, trials=trials, follow=follow)
+    with leaving_quietly():
+        if as_json and not follow:
+            rows = [asdict(line) for lines in log_lines(opened, wanted) for line in lines]
+            click.echo(json.dumps({"schema_version": 1, "rows": rows}))
+            return
+        for lines in log_lines(opened, wanted):
+            for line in lines:
+                click.echo(json.dumps(asdict(line)) if as_json else line_text(line))
 
 
 @click.command()
@@ -93,4 +136,5 @@ def _watch(sweep: str, store: str, stand_in: bool) -> None:
     from sweeper.store.opening import open_store
 
     name, opened = name_of(sweep, stand_in), open_store(store, create=False)
-    watch(lambda: (open_view(opened, name), driven_sweep(opened) == name), Console())
+    with leaving_quietly():
+        watch(lambda: (open_view(opened, name), driven_sweep(opened) == name), Console())

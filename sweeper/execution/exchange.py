@@ -90,18 +90,22 @@ class Exchange:
         self._dispatcher.requeue(segment_id)
         return False
 
-    def lost(self, trial_id: str) -> None:
-        """Notes that the worker of a trial died: its segment goes back."""
+    def lost(self, trial_id: str, reason: str = "killed, or out of memory?") -> str | None:
+        """Notes that the worker of a trial died: its segment goes back.
+
+        Returns:
+            That segment, None when it had none: it died before it took work.
+        """
         segment_id = self._at_work.pop(trial_id, None)
         if segment_id is None:
-            return
+            return None
         _, state_id = self._dispatcher.next_unmeasured(segment_id)
         self._deaths[state_id] += 1
         if self._deaths[state_id] < MAX_DEATHS:
             self._dispatcher.requeue(segment_id)
         else:
-            reason = f"the worker died {MAX_DEATHS} times in this epoch (killed, or out of memory?)"
-            self._give_up(segment_id, reason)
+            self._give_up(segment_id, f"the worker died {MAX_DEATHS} times in this epoch ({reason})")
+        return segment_id
 
     def _count_missing(self, delivery: Delivery) -> None:
         if any(isinstance(event, ParentMissing) for event in delivery.events):

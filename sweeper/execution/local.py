@@ -5,6 +5,7 @@ from contextlib import closing
 from sweeper.errors import OutOfMemory, Problem
 from sweeper.execution.base import Job
 from sweeper.execution.worker import Worker
+from sweeper.execution.worker_log import logged, process_name
 from sweeper.store.opening import open_store
 from sweeper.tasks.base import OUT_OF_MEMORY
 from sweeper.training.events import ParentMissing, SegmentFailed
@@ -38,7 +39,7 @@ def _train(worker: Worker, order: Order, job: Job) -> None:
 
 
 def _train_in_memory(worker: Worker, order: Order, job: Job) -> None:
-    with closing(worker.train(order)) as events:
+    with closing(logged(worker.train(order), order, job.log, process_name())) as events:
         for event in events:
             job.dispatcher.note(order.segment_id, event)
             job.on_events([event])

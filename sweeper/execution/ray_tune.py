@@ -7,6 +7,7 @@ finishing actors take pending trials and cancel the actors that are starting for
 
 import logging
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -39,6 +40,8 @@ from sweeper.errors import ClusterError, Problem, SweeperError  # noqa: E402
 from sweeper.execution.base import Job  # noqa: E402
 from sweeper.execution.devices import Device  # noqa: E402
 from sweeper.execution.exchange import Collected, Delivery, Exchange, Turn, all_epochs  # noqa: E402
+from sweeper.execution.worker_log import capture, logged, process_name, setting  # noqa: E402
+from sweeper.store.logs import LogWriter  # noqa: E402
 from sweeper.store.objects import ObjectStore  # noqa: E402
 from sweeper.store.opening import open_store  # noqa: E402
 from sweeper.training.events import EpochDone, Event  # noqa: E402
@@ -48,6 +51,8 @@ IDLE_S = 20.0  # without work, on a cluster that may shrink: then the slot is gi
 WAIT_S = 0.1  # a worker with nothing to do asks again after this
 COLLECT_EVERY_S = 0.3
 MAX_RESTARTS = 10  # of one Tune trial; a segment fails earlier, see `Exchange`
+LAST_WORDS_CHARS = 2_000
+MAX_FAILED_STARTS = 3  # of workers, one after another, while nobody is at work
 _MIB = 2**20
 
 
@@ -80,6 +85,7 @@ class RayBackend:
                 store=job.store,
                 cache=None if job.cache is None else str(job.cache),
                 gpu=job.gpu,
+                run=job.log.run,
                 patience_s=IDLE_S if may_grow else None,
             )
             tuner = tune.Tuner(
@@ -120,6 +126,7 @@ class SegmentTrainable(tune.Trainable):
         store: str,
         cache: str | None,
         gpu: float,
+        run: str,
         patience_s: float | None,
     ) -> None:
         """Remembers where things are; data and network are loaded with the first segment.
@@ -130,7 +137,11 @@ class SegmentTrainable(tune.Trainable):
         """
         logging.getLogger().setLevel(logging.WARNING)
         self._exchange, self._trial_ids = exchange, trial_ids
-        self._worker = self.make_worker(open_store(store), None if cache is None else Path(cache), gpu)
+        opened = open_store(store)
+        self._log = LogWriter(opened, run, process_name())
+        capture(self._log)
+        self._worker = self.make_worker(opened, None if cache is None else Path(cache), gpu)
+        self._log.say(f"worker on {setting()}")
         self._patience_s = patience_s
         self._segment_id: str | None = None
         self._events: Generator[Event, None, None] | None = None
@@ -143,6 +154,11 @@ class SegmentTrainable(tune.Trainable):
 
         cap_gpu_memory(gpu)
         return Worker(store, cache)
+
+    def cleanup(self) -> None:
+        """Writes what the log still lacks."""
+        self._log.say("the worker ends")
+        self._log.close()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Stands for another trial; what is loaded stays loaded."""
@@ -164,7 +180,8 @@ class SegmentTrainable(tune.Trainable):
                     if turn.done:
                         return {**self._shown, "segment": "", "done": True}
                     if turn.order is not None:
-                        self._segment_id, self._events = turn.order.segment_id, self._worker.train(turn.order)
+                        self._segment_id = turn.order.segment_id
+                        self._events = logged(self._worker.train(turn.order), turn.order, self._log)
                 if self._segment_id is not None:
                     self._advance(deadline)
                     self._worked_at = time.monotonic()
@@ -219,6 +236,7 @@ class _Collector(_StaysHere, tune.Callback):
         self._job, self._exchange, self._trial_ids = job, exchange, trial_ids
         self._collected_at = 0.0
         self._stopped = False
+        self._failed_starts: list[str] = []  # their reasons, since an epoch came in
         self.drained = False
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -238,13 +256,21 @@ class _Collector(_StaysHere, tune.Callback):
         self._lost(trial)
 
     def _lost(self, trial: Any) -> None:
-        ray.get(self._exchange.lost.remote(self._trial_ids[trial.config["trial"]]))
+        text = _error_of(trial)
+        last_words = _last_words(text)
+        reason = _reason_in(text, last_words)
+        segment_id = ray.get(self._exchange.lost.remote(self._trial_ids[trial.config["trial"]], reason))
+        if segment_id is None:
+            self._failed_starts.append(reason)
+            self._job.log.say(f"a worker failed before it took work\n{text}\n{last_words}".rstrip(), level="error")
+        else:
+            self._job.on_warning(f"a worker is lost, and what it trained goes to another: {reason}")
 
     def collect(self) -> None:
         """Passes on everything that came in.
 
         Raises:
-            SweeperError: a worker cannot get at data or weights.
+            SweeperError: a worker cannot get at data or weights, or no worker can start.
         """
         self._collected_at = time.monotonic()
         collected: Collected = ray.get(self._exchange.collect.remote())
@@ -255,8 +281,12 @@ class _Collector(_StaysHere, tune.Callback):
             if delivery.finished and all_epochs(delivery.events):
                 self._job.dispatcher.finished(delivery.segment_id)
             self._job.on_events(list(delivery.events))
+        if collected.deliveries:
+            self._failed_starts.clear()
         if collected.error is not None:
             raise collected.error
+        if collected.idle and len(self._failed_starts) >= MAX_FAILED_STARTS:
+            raise _cannot_start(self._failed_starts[-1], self._job.name)
 
 
 class _AsWideAsTheTree(_StaysHere, Searcher):
@@ -387,6 +417,44 @@ def _scratch() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _error_of(trial: Any) -> str:
+    """Returns the last error of a Tune trial, as Tune wrote it down, without the colours of a terminal."""
+    file = Path(trial.error_file or "absent")
+    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else "no reason is known"
+    last = text.rpartition("Failure # ")[2]  # Tune appends
+    return re.sub(r"\x1b\[[0-9;]*m", "", last).strip()
+
+
+def _reason_in(text: str, last_words: str) -> str:
+    """Returns the one line of a traceback, or of what Ray says of a dead actor, that names the reason."""
+    died = re.search(r"The actor is dead because (.*)", text)
+    if died is None:
+        return text.splitlines()[-1].strip()
+    if "connection error" not in died[1]:  # e.g. the node has gone, or ran out of memory
+        return died[1].strip()
+    said = last_words.splitlines()[-1].strip() if last_words else "killed, out of memory, or a crash?"
+    return f"its process died ({said})"
+
+
+def _last_words(text: str) -> str:
+    """Returns what a dead worker of this machine wrote to its standard error last, as far as Ray kept it."""
+    pid, node = re.search(r"pid[:=] ?(\d+)", text), ray._private.worker._global_node
+    if pid is None or node is None:
+        return ""
+    files = sorted(Path(node.get_logs_dir_path()).glob(f"worker-*-{pid[1]}.err"))
+    return "\n".join(file.read_text(encoding="utf-8", errors="replace")[-LAST_WORDS_CHARS:].strip() for file in files)
+
+
+def _cannot_start(reason: str, sweep: str) -> ClusterError:
+    problem = Problem(
+        where="workers",
+        rule="a worker can start where Ray places it",
+        got=f"{MAX_FAILED_STARTS} that failed one after another: {reason}",
+        remedy=f"`sweeper logs {sweep}` has the whole text; mend it and run the same command again",
+    )
+    return ClusterError(problem)
 
 
 def _short_name(trial: Any) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sweeper.errors import Problem, SpecError, StoreError
 from sweeper.evaluation import TRAINING_ITEM, OutputKey
+from sweeper.plan.trials import Trial
 from sweeper.records import Failure, Record
 from sweeper.reporting.dimensions import dimension_rows
 from sweeper.reporting.summary import RSA
@@ -144,6 +145,30 @@ def open_view(store: ObjectStore, sweep: str) -> SweepView:
         raise StoreError(problem)
     wanted = state_ids_of(revision.trials)
     return SweepView(revision=revision, records=_records(store, revision, wanted), failures=_failures(store, wanted))
+
+
+def trials_named(view: SweepView, wanted: Iterable[str]) -> list[Trial]:
+    """Returns trials by their ids or the beginnings of these; all, where none is named.
+
+    Raises:
+        StoreError: no trial, or several, have such an id.
+    """
+    trials = list(view.trials.values())
+    chosen = []
+    for prefix in wanted:
+        found = [trial for trial in trials if trial.trial_id.startswith(prefix)]
+        if len(found) != 1:
+            got = f"{prefix}, which {'several trials have' if found else 'none has'}"
+            raise StoreError(
+                Problem(
+                    where="--trial",
+                    rule="names one trial by the beginning of its id",
+                    got=got,
+                    remedy="`sweeper results --json` lists the ids",
+                )
+            )
+        chosen += found
+    return chosen or trials
 
 
 def held_out_sets(revision: Revision) -> tuple[str, ...]:

@@ -1,13 +1,15 @@
-"""What a store holds that no sweep needs: damaged objects, leftovers of killed processes, results of no revision."""
+"""What a store holds that no sweep needs: damaged objects, leftovers of killed processes, old logs and results."""
 
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from sweeper.store.logs import logs_to_drop
 from sweeper.store.objects import DAMAGED, ObjectStore, StoredFile
 from sweeper.store.sweeps import all_revisions
 
 LEFTOVER_S = 24 * 3600.0
+RUNS_WITH_LOGS = 5
 _RESULTS = ("states", "records", "outputs", "failures")
 _OF_TRACKING = (".lock", ".done")
 
@@ -44,6 +46,7 @@ def find_garbage(store: ObjectStore, now: float | None = None) -> tuple[Garbage,
         Garbage.of("damaged objects, moved aside", store.files(DAMAGED)),
         Garbage.of("left by killed processes", _old(leftovers, now)),
         Garbage.of("results of no sweep", _old(_unclaimed(store), now)),
+        Garbage.of("logs of older runs", _old(_old_logs(store), now)),
     )
 
 
@@ -62,6 +65,11 @@ def _unclaimed(store: ObjectStore) -> Iterator[StoredFile]:
             key = file.name.rpartition("/")[2]
             if key.partition(".")[0] not in claimed:
                 yield file
+
+
+def _old_logs(store: ObjectStore) -> Iterator[StoredFile]:
+    dropped = set(logs_to_drop(store, RUNS_WITH_LOGS))
+    return (file for file in store.files("logs") if file.name.rpartition("/")[2] in dropped)
 
 
 def _old(files: Iterable[StoredFile], now: float) -> Iterator[StoredFile]:

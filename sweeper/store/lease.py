@@ -94,6 +94,11 @@ class Lease:
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="sweeper-lease", daemon=True)
 
+    @property
+    def run_id(self) -> str:
+        """The id of this holding."""
+        return self._me.run_id
+
     def acquire(
         self, *, wait: bool, on_wait: Callable[[Holder], None], gives_up: Callable[[], bool] = lambda: False
     ) -> None:

@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 
 from sweeper.errors import Problem, StoreError
 
-Kind = Literal["states", "records", "outputs", "failures", "conflicts", "sweeps", "leases", "control"]
+Kind = Literal["states", "records", "outputs", "failures", "conflicts", "sweeps", "leases", "control", "logs"]
 
 FORMAT = "sweeper-object-1"
 STORE_FORMAT = 1

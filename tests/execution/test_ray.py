@@ -5,6 +5,7 @@ One Ray for all of them, with logical resources: one real worker at a time, or a
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -189,6 +190,48 @@ def test_an_error_of_a_worker_ends_the_run_in_its_own_words(cluster, light, engi
     backend = cluster.RayBackend(light(tmp_path / "log", refuse))
     with pytest.raises(DataError, match=r"picture\.png: decodes"):
         engine.run(tmp_path / "store", lambda: backend, **ALL)
+    said = [line.text for line in logged(tmp_path / "store") if line.level == "error"]
+    assert any("cannot train here" in text for text in said), "by the worker"
+    assert any("the run ends: picture.png" in text for text in said), "and by the driver"
+
+
+def _cannot_import() -> None:
+    raise ImportError("libcudart.so.13: cannot open shared object file")
+
+
+def _dies() -> None:
+    sys.stderr.write("the driver of CUDA is too old\n")
+    sys.stderr.flush()
+    os._exit(7)
+
+
+@pytest.mark.parametrize(
+    ("set_up", "reason"), [(_cannot_import, "ImportError: libcudart.so.13"), (_dies, "the driver of CUDA is too old")]
+)
+def test_workers_that_cannot_start_end_the_run_and_logs_say_why(
+    cluster, light, engine, tmp_path: Path, set_up: Callable[[], None], reason: str
+):
+    from sweeper.errors import ClusterError
+
+    class Light(light(tmp_path / "log", lambda epoch: None)):  # type: ignore[misc]
+        def make_worker(self, store: Any, cache: Path, gpu: float) -> Any:
+            set_up()
+
+    with pytest.raises(ClusterError, match="worker can start") as caught:
+        engine.run(tmp_path / "store", lambda: cluster.RayBackend(Light), **ALL)
+    assert reason in str(caught.value)
+    said = [line for line in logged(tmp_path / "store") if line.level == "error"]
+    assert any(reason in line.text and "failed before it took work" in line.text for line in said)
+    assert said[-1].text.startswith("the run ends: workers: ")
+
+
+def logged(store: Path) -> list[Any]:
+    """Returns what the newest run said."""
+    from sweeper.reporting.said import Wanted, log_lines
+    from sweeper.store.local import LocalStore
+
+    (lines,) = log_lines(LocalStore(store), Wanted(sweep="test"))
+    return lines
 
 
 def test_a_stop_keeps_every_finished_epoch(cluster, light, engine, tmp_path: Path):

@@ -1,0 +1,82 @@
+"""What the processes of a run said, as `sweeper logs` shows it."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sweeper.errors import Problem, StoreError
+from sweeper.reporting.load import open_view, trials_named
+from sweeper.store.lease import driven_sweep
+from sweeper.store.logs import LogLine, LogReader, runs_of
+from sweeper.store.objects import ObjectStore
+
+LOOK_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """What of the logs is asked for.
+
+    Attributes:
+        sweep: its name.
+        run: name of a run, None for the newest.
+        trials: ids, or beginnings of them; empty: everything.
+        follow: go on until nobody drives the sweep.
+    """
+
+    sweep: str
+    run: str | None = None
+    trials: tuple[str, ...] = ()
+    follow: bool = False
+
+
+def line_text(line: LogLine) -> str:
+    """Returns a line for people; what does not fit on it is indented."""
+    when = time.strftime("%H:%M:%S", time.localtime(line.time))
+    level = "" if line.level == "info" else f"{line.level}: "
+    return f"{when} {line.process}: {level}" + line.text.replace("\n", "\n    ")
+
+
+def log_lines(store: ObjectStore, wanted: Wanted, every_s: float = LOOK_EVERY_S) -> Iterator[list[LogLine]]:
+    """Yields what was said, in the order of time, and, where asked to follow, what is said from then on.
+
+    Raises:
+        StoreError: no run of such a sweep, or no such run, left a log; no trial has such an id.
+    """
+    reader, states = LogReader(store, _run(store, wanted)), _states(store, wanted)
+    while True:
+        is_driven = driven_sweep(store) == wanted.sweep  # asked first: what is said until its end is read below
+        yield [line for line in reader.new() if states is None or line.state_id in states]
+        if not (wanted.follow and is_driven):
+            return
+        time.sleep(every_s)
+
+
+def runs_with_logs(store: ObjectStore, sweep: str) -> list[str]:
+    """Returns the names of the runs of a sweep that left logs, the newest last.
+
+    Raises:
+        StoreError: the store has no such sweep.
+    """
+    found = [run.rpartition(".")[2] for run in runs_of(store, sweep)]
+    if not found:
+        open_view(store, sweep)  # says which sweeps there are
+    return found
+
+
+def _run(store: ObjectStore, wanted: Wanted) -> str:
+    names = runs_with_logs(store, wanted.sweep)
+    found = names[-1:] if wanted.run is None else [name for name in names if name.startswith(wanted.run)]
+    if len(found) != 1:
+        rule = f"a run of {wanted.sweep} left a log" if wanted.run is None else "names one run that left a log"
+        got = ", ".join(names[-5:]) or "none: it was run by an older version, or `gc` removed them"
+        remedy = "`sweeper logs SWEEP --runs` lists them"
+        raise StoreError(Problem(where="--run", rule=rule, got=got, remedy=remedy))
+    return f"{wanted.sweep}.{found[0]}"
+
+
+def _states(store: ObjectStore, wanted: Wanted) -> frozenset[str] | None:
+    if not wanted.trials:
+        return None
+    trials = trials_named(open_view(store, wanted.sweep), wanted.trials)
+    return frozenset(state for trial in trials for state in trial.lineage.state_ids)
