@@ -27,6 +27,7 @@ from sweeper.store.sweeps import Revision, save_revision
 from sweeper.tracking.base import Tracker
 from sweeper.training.events import EpochDone, Event, ParentMissing, SegmentFailed
 
+Status = Literal["done", "failed", "gave up", "interrupted"]
 
 class Progress(Protocol):
     """Shows how a run goes on."""
@@ -50,12 +51,12 @@ class Outcome:
 
     Attributes:
         view: the sweep as it stands.
-        status: `done`, `failed` (some trial did), or `interrupted`.
+        status: `done`, `failed` (some trial did), `gave up` (more than `Run.max_failed` did), or `interrupted`.
         epochs_trained: epochs that this run trained.
     """
 
     view: SweepView
-    status: Literal["done", "failed", "interrupted"]
+    status: Status
     epochs_trained: int
 
 
@@ -74,6 +75,7 @@ class Run:
         progress: the display.
         stop: set when the user wants to stop.
         wait: for another driver of the store, instead of giving up.
+        max_failed: trials that may fail in this run before it drains; None: any number.
     """
 
     sweep: ResolvedSweep
@@ -86,6 +88,7 @@ class Run:
     progress: Progress
     stop: threading.Event
     wait: bool = False
+    max_failed: int | None = None
 
 
 def run_sweep(run: Run) -> Outcome:
@@ -168,6 +171,7 @@ class _Driver:
         )
         self._trials_of_state = _trials_of_state(self._revision)
         self._trained = 0
+        self._failed_now: set[str] = set()  # trials through a state that could not be made in this run
         self._gpu_memory = {memory for records in self._records.values() for memory in _gpu_memory_of(records)}
 
     def drive(self) -> Outcome:
@@ -200,10 +204,17 @@ class _Driver:
         gpu = run.gpu(self._gpu_memory)
         if gpu is None:
             self._tell("resources.gpu is auto: one epoch is measured on a whole GPU first")
-            run.backend().run(self._job(1.0, lambda: bool(self._gpu_memory) or run.stop.is_set()))
+            run.backend().run(self._job(1.0, lambda: bool(self._gpu_memory) or self._is_over()))
             gpu = run.gpu(self._gpu_memory) or 1.0
-        if not self._dispatcher.is_done and not run.stop.is_set():
-            run.backend().run(self._job(gpu, run.stop.is_set))
+        if not self._dispatcher.is_done and not self._is_over():
+            run.backend().run(self._job(gpu, self._is_over))
+
+    def _is_over(self) -> bool:
+        """Tells whether to drain: the user wants it, or too many trials failed."""
+        return self._run.stop.is_set() or self._gives_up()
+
+    def _gives_up(self) -> bool:
+        return self._run.max_failed is not None and len(self._failed_now) > self._run.max_failed
 
     def _job(self, gpu: float, stop: Callable[[], bool]) -> Job:
         run = self._run
@@ -238,6 +249,7 @@ class _Driver:
         for failed in (event for event in events if isinstance(event, SegmentFailed)):
             failure = failed.failure
             self._failures[failure.state_id] = failure
+            self._failed_now.update(self._trials_of_state.get(failure.state_id, ()))
             self._tell(f"failed: {failure.place}: {failure.reason}", level="error", state_id=failure.state_id)
         for gone in (event for event in events if isinstance(event, ParentMissing)):
             self._tell(f"state {gone.state_id[:12]} is gone or damaged; it is trained again", level="warning")
@@ -249,10 +261,10 @@ class _Driver:
         self._run.progress.note(text)
         self._log.say(text, level=level, state_id=state_id)
 
-    def _status(self) -> Literal["done", "failed", "interrupted"]:
+    def _status(self) -> Status:
         statuses = {self._dispatcher.trial_status(trial.trial_id) for trial in self._revision.trials}
         if "open" in statuses:
-            return "interrupted"
+            return "gave up" if self._gives_up() and not self._run.stop.is_set() else "interrupted"
         return "failed" if "failed" in statuses else "done"
 
 

@@ -48,6 +48,7 @@ class Request:
         tracking_uri: MLflow server; `off` for none.
         quiet: no display.
         wait: for another driver of the store.
+        max_failed: trials that may fail before the run drains.
     """
 
     spec: Path
@@ -59,6 +60,7 @@ class Request:
     tracking_uri: str | None
     quiet: bool
     wait: bool = False
+    max_failed: int | None = None
 
     def command(self) -> str:
         """Returns the command that goes on with this run."""
@@ -68,6 +70,7 @@ class Request:
             ("--address", self.address),
             ("--cache", self.cache),
             ("--tracking-uri", self.tracking_uri),
+            ("--max-failed", self.max_failed),
         ):
             if value is not None:
                 words += [flag, str(value)]
@@ -114,6 +117,7 @@ def launch(request: Request) -> Outcome:
                 progress=progress,
                 stop=stop,
                 wait=request.wait,
+                max_failed=request.max_failed,
             )
         )
 

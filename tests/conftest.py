@@ -121,6 +121,7 @@ class Engine:
         *,
         stop_after: int | None = None,
         sweep: Any = None,
+        max_failed: int | None = None,
         gpu: Any = lambda measured: 0.0,
         **changes: Any,
     ) -> Ran:
@@ -147,6 +148,7 @@ class Engine:
             tracker=NullTracker(),
             progress=watch,
             stop=stop,
+            max_failed=max_failed,
         )
         return Ran(outcome=run_sweep(run), watch=watch, backends=len(made), sweep=sweep)
 

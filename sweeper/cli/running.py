@@ -31,6 +31,12 @@ from sweeper.cli.common import (
 @click.option("--tracking-uri", help="MLflow tracking URI; default: an SQLite file of the store. `off`: no tracking.")
 @click.option("--figures", type=click.Path(file_okay=False, path_type=Path), help="Also draw the figures into DIR.")
 @click.option("--wait", is_flag=True, help="Wait while another run uses the store, instead of giving up.")
+@click.option(
+    "--max-failed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="End after the epochs in progress once more than N trials have failed in this run, baselines included.",
+)
 @json_option
 def run(
     spec: Path,
@@ -42,9 +48,12 @@ def run(
     tracking_uri: str | None,
     figures: Path | None,
     wait: bool,
+    max_failed: int | None,
     as_json: bool,
 ) -> None:
     """Train what the store does not hold yet; run again to resume or extend."""
+    from dataclasses import replace
+
     from sweeper.launch import Request, launch
 
     request = Request(
@@ -57,9 +66,10 @@ def run(
         tracking_uri=tracking_uri,
         quiet=as_json,
         wait=wait,
+        max_failed=max_failed,
     )
     outcome = launch(request)
-    if outcome.status == "interrupted" and not as_json:
+    if outcome.status in ("interrupted", "gave up") and not as_json:
         from sweeper.reporting.status import status_text
 
         click.echo(status_text(outcome.view))
@@ -70,6 +80,10 @@ def run(
     if outcome.status == "interrupted":
         click.echo(f"interrupted; go on with: {request.command()}", err=True)
         sys.exit(EXIT_INTERRUPTED)
+    if outcome.status == "gave up":
+        more = f"the rest goes on with: {replace(request, max_failed=None).command()}"
+        click.echo(f"ended early: more than {max_failed} trials failed (--max-failed); {more}", err=True)
+        sys.exit(EXIT_FAILED)
     if not as_json and tracking_uri != "off":
         click.echo(f"compare in MLflow: {request.ui_command(outcome.view.revision.spec.name)}")
     if outcome.status == "failed":

@@ -195,6 +195,26 @@ def test_an_error_of_a_worker_ends_the_run_in_its_own_words(cluster, light, engi
     assert any("the run ends: picture.png" in text for text in said), "and by the driver"
 
 
+def test_too_many_failures_drain_the_workers(cluster, light, engine, tmp_path: Path):
+    from sweeper.records import Failure
+    from sweeper.training.events import SegmentFailed
+
+    class Light(light(tmp_path / "log", lambda epoch: None)):  # type: ignore[misc]
+        def make_worker(self, store: Any, cache: Path, gpu: float) -> Any:
+            return FailsAtOnce()
+
+    class FailsAtOnce:
+        def train(self, order: Any) -> Iterator[Any]:
+            yield SegmentFailed(
+                failure=Failure(state_id=order.segment_id, epoch=order.last_epoch, place="x", reason="nan", details="")
+            )
+
+    axes = {"seeds.init": list(range(1, 30))}  # which share nothing
+    ran = engine.run(tmp_path / "store", lambda: cluster.RayBackend(Light), axes=axes, max_failed=2, **ALL)
+    assert ran.status == "gave up"
+    assert 2 < ran.outcome.view.counts()["failed"] < 29
+
+
 def _cannot_import() -> None:
     raise ImportError("libcudart.so.13: cannot open shared object file")
 
