@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 from sweeper.errors import Problem, StoreError, SweeperError
 from sweeper.execution.base import Backend, Job
 from sweeper.execution.dispatcher import Dispatcher
-from sweeper.execution.prepare import ResolvedSweep, measured_records, read_failures
+from sweeper.execution.prepare import ResolvedSweep, changed_since, measured_records, read_failures
 from sweeper.execution.worker_log import setting
 from sweeper.records import GpuMemory, Record
 from sweeper.reporting.view import SweepView
@@ -158,6 +158,9 @@ class _Driver:
         sweep = run.sweep
         self._records = measured_records(sweep, ledger, run.store, self._tell)
         self._failures = read_failures(run.store, sweep.items_by_state)
+        recorded = ledger.val_losses()
+        if changed := changed_since(run.store, sweep, recorded):
+            self._tell(changed)
         items = [item.describe() for item in sweep.all_items()]
         self._revision = save_revision(run.store, sweep.spec, run.source, sweep.trials, items)
         self._dispatcher = Dispatcher(
@@ -167,7 +170,7 @@ class _Driver:
             val_loss={state: val_loss_of(records) for state, records in self._records.items()},
             failures=self._failures,
             has_state=partial(run.store.has, "states"),
-            partly={state: loss for state, loss in ledger.val_losses().items() if state not in self._records},
+            partly={state: loss for state, loss in recorded.items() if state not in self._records},
         )
         self._trials_of_state = _trials_of_state(self._revision)
         self._trained = 0

@@ -179,6 +179,7 @@ def inputs_of(config: TrialConfig, *, device: str, device_model: str | None = No
         ),
         device=device,
         device_model=device_model if config.numerics.strict else None,
+        files=(("training images", dataset.pool.digest), ("targets", dataset.target_digest)),
     )
 
 

@@ -14,7 +14,13 @@ from types import FrameType
 from sweeper.driver import Outcome, Progress, Run, run_sweep, val_loss_of
 from sweeper.execution.base import Backend
 from sweeper.execution.devices import find_device, gpus_per_trial
-from sweeper.execution.prepare import ResolvedSweep, measurable_records, read_failures, resolve_sweep
+from sweeper.execution.prepare import (
+    ResolvedSweep,
+    changed_since,
+    measurable_records,
+    read_failures,
+    resolve_sweep,
+)
 from sweeper.plan.estimate import PlanSummary, merged_text, summarize_plan
 from sweeper.plan.stock import Known, StockTaker
 from sweeper.progress import progress_for
@@ -144,7 +150,7 @@ def make_plan(spec_path: Path, store_path: str | Path, *, stand_in: bool) -> Pla
         has_state=partial(store.has, "states"),
         partly={state: loss for state, loss in recorded.items() if state not in records},
     )
-    return _summary(sweep, recorded, known, seconds)
+    return replace(_summary(sweep, recorded, known, seconds), changed=changed_since(store, sweep, recorded))
 
 
 def _summary(

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -273,6 +274,21 @@ def test_logs_tell_who_trained_what_and_what_failed(shell: Shell) -> None:
         assert "error: failed in epoch 1" in shell.on_store("logs", *words).stdout
     assert "names one run" in shell.on_store("logs", "--run", "1999", rc=2).output
     assert "none has" in shell.on_store("logs", "--trial", "xyz", rc=2).output
+
+
+def test_a_changed_data_file_is_said_before_anything_is_trained_again(finished: Shell, tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    shutil.copytree(finished.store, shell.store)
+    before = finished.plan()
+    assert before["changed"] is None
+    (shell.folder / "manifest.yaml").write_text(MANIFEST.replace("seed: 1", "seed: 2"))
+    planned = shell.plan()
+    assert (
+        "the training images (other bytes), the targets (other bytes); none of its 17 epochs is" in planned["changed"]
+    )
+    assert planned["epochs_in_ledger"] == 0
+    assert "changed since revision 1" in shell.on_store("plan").stdout
+    assert "none of its 17 epochs is reused" in shell.run().stderr
 
 
 def test_targets_as_the_main_reference_stand_under_both_their_names(finished: Shell) -> None:

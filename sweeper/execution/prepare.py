@@ -1,12 +1,13 @@
 """From a spec to everything a run needs to know: trials with ids, items, and what the store already holds."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from sweeper.errors import Problem, SpecError
 from sweeper.evaluation import TRAINING_ITEM, Item, distinct, items_of
 from sweeper.inputs import dataset_of, held_out_sets, inputs_of, require_inputs
+from sweeper.plan.changes import why_not_reused
 from sweeper.plan.lineage import Inputs, root_id
 from sweeper.plan.tree import Tree, build_tree
 from sweeper.plan.trials import Trial, resolve
@@ -17,6 +18,7 @@ from sweeper.spec.schema import SweepSpec, TrialConfig
 from sweeper.store.ledger import Ledger
 from sweeper.store.objects import ObjectStore
 from sweeper.store.rows import read_outputs, write_records
+from sweeper.store.sweeps import latest_revision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +127,20 @@ def _refuse_overlap(spec: SweepSpec, swept: tuple[SweptTrial, ...]) -> None:
 def _batches_per_epoch(config: TrialConfig) -> int:
     num_train = int(config.data.train_fraction * len(dataset_of(config).pool))
     return -(-num_train // config.training.batch_size)
+
+
+def changed_since(store: ObjectStore, sweep: ResolvedSweep, recorded: Collection[str]) -> str | None:
+    """Says what changed since the sweep's newest revision in the store, where that makes epochs useless.
+
+    Args:
+        store: where the revision is.
+        sweep: as it is now.
+        recorded: states that have records.
+    """
+    last = latest_revision(store, sweep.spec.name)
+    if last is None:
+        return None
+    return why_not_reused(last.trials, last.number, last.created_at, sweep.trials, recorded)
 
 
 def read_failures(store: ObjectStore, states: Iterable[str]) -> dict[str, Failure]:

@@ -53,6 +53,7 @@ class PlanSummary:
         seconds_to_run: the same for all epochs to run and to rebuild, one after another.
         disk: what the sweep takes when every trial goes to its limit.
         merged: combinations of the axes that name a trial which another one names, too.
+        changed: what changed since the last revision, and how many of its epochs are of no use now; None for nothing.
     """
 
     name: str
@@ -70,6 +71,7 @@ class PlanSummary:
     seconds_to_run: tuple[float, float, float] | None
     disk: Disk
     merged: int = 0
+    changed: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Returns the plan as JSON values."""
@@ -92,6 +94,8 @@ class PlanSummary:
         ]
         if self.merged:
             lines.insert(1, merged_text(self.merged))
+        if self.changed:
+            lines.insert(1, self.changed)
         if self.epochs_to_measure:
             lines.insert(-2, f"  to evaluate only         {most}{self.epochs_to_measure:>8,}")
         return "\n".join(lines)

@@ -30,6 +30,7 @@ class Inputs:
         device: `cpu` or `cuda`.
         device_model: name of the device where `numerics.strict`, else None.
         semantics: version of the code that makes the numbers; kept with a sweep, so that its ids stay what they were.
+        files: digests that `data` is made of, by what they are of; only to say what changed.
     """
 
     data: str
@@ -37,6 +38,7 @@ class Inputs:
     device: str
     device_model: str | None = None
     semantics: int = SEMANTICS
+    files: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

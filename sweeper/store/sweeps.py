@@ -112,6 +112,7 @@ def _trial_fields(trial: Trial) -> dict[str, Any]:
             "device": trial.inputs.device,
             "device_model": trial.inputs.device_model,
             "semantics": trial.inputs.semantics,
+            "files": [list(pair) for pair in trial.inputs.files],
         },
         "baseline_id": trial.baseline_id,
     }
@@ -120,12 +121,13 @@ def _trial_fields(trial: Trial) -> dict[str, Any]:
 def _trial(fields: dict[str, Any]) -> Trial:
     inputs = fields["inputs"]
     model = tuple((name, value) for name, value in inputs["model"])
+    files = tuple((name, value) for name, value in inputs.get("files", ()))
     return Trial(
         trial_id=fields["trial_id"],
         role=fields["role"],
         swept=tuple((name, value) for name, value in fields["swept"]),
         config=TrialConfig.model_validate(fields["config"]),
-        inputs=Inputs(**{**inputs, "model": model}),
+        inputs=Inputs(**{**inputs, "model": model, "files": files}),
         baseline_id=fields["baseline_id"],
     )
 
