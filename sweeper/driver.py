@@ -17,10 +17,11 @@ from sweeper.execution.base import Backend, Job
 from sweeper.execution.dispatcher import Dispatcher
 from sweeper.execution.prepare import ResolvedSweep, changed_since, measured_records, read_failures
 from sweeper.execution.worker_log import setting
+from sweeper.notices import heard_by, notice
 from sweeper.records import GpuMemory, Record
 from sweeper.reporting.view import SweepView
 from sweeper.store.lease import Holder, Wish, held
-from sweeper.store.ledger import Ledger, ledger_path, open_ledger
+from sweeper.store.ledger import DamagedLedger, Ledger, ledger_path, open_ledger
 from sweeper.store.logs import DRIVER, Level, LogWriter, run_name
 from sweeper.store.objects import ObjectStore
 from sweeper.store.sweeps import Revision, save_revision
@@ -28,6 +29,7 @@ from sweeper.tracking.base import Tracker
 from sweeper.training.events import EpochDone, Event, ParentMissing, SegmentFailed
 
 Status = Literal["done", "failed", "gave up", "interrupted"]
+
 
 class Progress(Protocol):
     """Shows how a run goes on."""
@@ -113,6 +115,7 @@ def run_sweep(run: Run) -> Outcome:
         run.progress.note(f"waiting for {holder}")
 
     with (
+        heard_by(run.progress.note),
         held(
             run.store,
             run.sweep.spec.name,
@@ -123,6 +126,7 @@ def run_sweep(run: Run) -> Outcome:
             gives_up=run.stop.is_set,
         ) as lease,
         _log_of(run, lease.run_id) as log,
+        heard_by(partial(log.say, level="warning")),
         closing(open_ledger(ledger_path(run.store), run.store)) as ledger,
     ):
         outcome = _Driver(run, ledger, log).drive()
@@ -175,6 +179,7 @@ class _Driver:
         self._trials_of_state = _trials_of_state(self._revision)
         self._trained = 0
         self._failed_now: set[str] = set()  # trials through a state that could not be made in this run
+        self._is_indexing = True
         self._gpu_memory = {memory for records in self._records.values() for memory in _gpu_memory_of(records)}
 
     def drive(self) -> Outcome:
@@ -239,7 +244,7 @@ class _Driver:
     def _note(self, events: list[Event]) -> None:
         """Indexes what workers report, and passes it on to display and tracking."""
         done = [event for event in events if isinstance(event, EpochDone)]
-        self._ledger.add((event.state_id, event.records) for event in done)
+        self._index(done)
         touched: dict[str, None] = {}
         for event in done:
             self._records[event.state_id] = event.records
@@ -263,6 +268,15 @@ class _Driver:
         """Tells the user, and the log."""
         self._run.progress.note(text)
         self._log.say(text, level=level, state_id=state_id)
+
+    def _index(self, done: list[EpochDone]) -> None:
+        """Adds to the ledger, unless it was damaged meanwhile: the next run builds it again, readers ask the store."""
+        if self._is_indexing:
+            try:
+                self._ledger.add((event.state_id, event.records) for event in done)
+            except DamagedLedger as damage:
+                self._is_indexing = False
+                notice(f"damaged: the ledger ({damage}); nothing is lost, the next run builds it again")
 
     def _status(self) -> Status:
         statuses = {self._dispatcher.trial_status(trial.trial_id) for trial in self._revision.trials}

@@ -9,14 +9,18 @@ import json
 import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from filelock import FileLock
-from numpy.lib.format import open_memmap
+from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from numpy.typing import NDArray
+
+from sweeper.disk import explained
+from sweeper.notices import notice
 
 Arrays = dict[str, NDArray[Any]]
 Build = Callable[[range], Mapping[str, NDArray[Any]]]
@@ -40,37 +44,46 @@ class FeatureCache:
 
         Returns:
             [N, ...] by name.
+
+        Raises:
+            StoreError: the disk is full, or the folder is not yours to write.
         """
         text = json.dumps({**signature, "items": num_items, "chunk": self._chunk}, sort_keys=True)
         folder = self._root / hashlib.sha256(text.encode()).hexdigest()[:32]
-        self._root.mkdir(parents=True, exist_ok=True)
-        found = _open(folder)
-        if found is None:
-            with FileLock(f"{folder}.lock"):
-                found = _open(folder)
-                if found is None:
-                    self._build(folder, num_items, build)
+        with explained(self._root, "--cache"):
+            self._root.mkdir(parents=True, exist_ok=True)
+            found = _open(folder)
+            if found is None:
+                with FileLock(f"{folder}.lock"):
                     found = _open(folder)
+                    if found is None:
+                        self._build(folder, num_items, build)
+                        found = _open(folder)
         assert found is not None
         return found
 
     def _build(self, folder: Path, num_items: int, build: Build) -> None:
+        if folder.exists():
+            notice(f"damaged: {folder}; these features are not used, and are computed again")
         for remains in (folder, *folder.parent.glob(f"{folder.name}.*.tmp")):  # damaged, or left by a killed process
             shutil.rmtree(remains, ignore_errors=True)
         scratch = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
         scratch.mkdir()
-        files: Arrays = {}
-        for first in range(0, num_items, self._chunk):
-            rows = range(first, min(first + self._chunk, num_items))
-            for name, values in build(rows).items():
-                if name not in files:
-                    path = scratch / f"{name}.npy"
-                    files[name] = open_memmap(path, "w+", values.dtype, (num_items, *values.shape[1:]))
-                files[name][first : rows.stop] = values
-        for array in files.values():
-            array.flush()  # type: ignore[attr-defined]
+        with ExitStack() as opened:
+            files: dict[str, BinaryIO] = {}
+            for first in range(0, num_items, self._chunk):
+                for name, values in build(range(first, min(first + self._chunk, num_items))).items():
+                    if name not in files:
+                        files[name] = opened.enter_context((scratch / f"{name}.npy").open("wb"))
+                        _write_header(files[name], values.dtype, (num_items, *values.shape[1:]))
+                    files[name].write(np.ascontiguousarray(values).data)  # written through a map, a full disk kills
         _write_digests(scratch, sorted(files))
         scratch.rename(folder)
+
+
+def _write_header(file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    header = {"descr": dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    write_array_header_1_0(file, header)
 
 
 def _write_digests(folder: Path, names: Sequence[str]) -> None:

@@ -23,11 +23,19 @@ class Turn:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Delivery:
-    """What a worker hands in: events of a segment, and whether it is through with it."""
+    """What a worker hands in.
+
+    Attributes:
+        segment_id: what it trains.
+        events: of that segment.
+        finished: it is through with it.
+        notices: what the user must know besides, e.g. that a file was damaged.
+    """
 
     segment_id: str
     events: tuple[Event, ...]
     finished: bool
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

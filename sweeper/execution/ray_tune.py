@@ -35,12 +35,14 @@ import ray  # noqa: E402
 from ray import tune  # noqa: E402
 from ray._private.state import state as ray_state  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
 from sweeper.errors import ClusterError, Problem, SweeperError  # noqa: E402
 from sweeper.execution.base import Job  # noqa: E402
 from sweeper.execution.devices import Device  # noqa: E402
 from sweeper.execution.exchange import Collected, Delivery, Exchange, Turn, all_epochs  # noqa: E402
 from sweeper.execution.worker_log import capture, logged, process_name, setting  # noqa: E402
+from sweeper.notices import heard_by  # noqa: E402
 from sweeper.store.logs import LogWriter  # noqa: E402
 from sweeper.store.objects import ObjectStore  # noqa: E402
 from sweeper.store.opening import open_store  # noqa: E402
@@ -68,7 +70,11 @@ class RayBackend:
         with connected(job.address), _scratch() as scratch:
             _refuse_infeasible(job)
             may_grow = job.address not in (None, "local")
-            exchange = ray.remote(num_cpus=0)(Exchange).remote(job.dispatcher)
+            here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+            exchange_type = ray.remote(num_cpus=0)(Exchange).options(
+                scheduling_strategy=here
+            )  # other nodes may go away
+            exchange = exchange_type.remote(job.dispatcher)
             open_trials = [
                 trial.trial_id
                 for trial in job.dispatcher.trials.values()
@@ -145,6 +151,7 @@ class SegmentTrainable(tune.Trainable):
         self._patience_s = patience_s
         self._segment_id: str | None = None
         self._events: Generator[Event, None, None] | None = None
+        self._notices: list[str] = []
         self._shown: dict[str, Any] = {"epoch": 0, "val_loss": float("nan"), "rsa_behavioral": float("nan")}
         self._enter(config)
 
@@ -201,14 +208,16 @@ class SegmentTrainable(tune.Trainable):
         assert self._events is not None
         events: list[Event] = []
         finished = True
-        for event in self._events:
-            events.append(event)
-            if isinstance(event, EpochDone):
-                self._show(event)
-            if time.monotonic() >= deadline:
-                finished = False
-                break
-        delivery = Delivery(segment_id=self._segment_id, events=tuple(events), finished=finished)
+        with heard_by(self._notices.append):
+            for event in self._events:
+                events.append(event)
+                if isinstance(event, EpochDone):
+                    self._show(event)
+                if time.monotonic() >= deadline:
+                    finished = False
+                    break
+        notices, self._notices = tuple(self._notices), []
+        delivery = Delivery(segment_id=self._segment_id, events=tuple(events), finished=finished, notices=notices)
         if not ray.get(self._exchange.deliver.remote(self._trial_id, delivery)):
             self._events.close()  # saves the state reached, if the user stopped the run
             self._segment_id = None
@@ -281,6 +290,8 @@ class _Collector(_StaysHere, tune.Callback):
             if delivery.finished and all_epochs(delivery.events):
                 self._job.dispatcher.finished(delivery.segment_id)
             self._job.on_events(list(delivery.events))
+            for text in delivery.notices:
+                self._job.on_warning(text)
         if collected.deliveries:
             self._failed_starts.clear()
         if collected.error is not None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sweeper.errors import Problem, StoreError
 from sweeper.evaluation import TRAINING_ITEM
+from sweeper.notices import notice
 from sweeper.records import Record
 from sweeper.store.objects import ObjectStore
 from sweeper.store.rows import iterate_records
@@ -183,7 +184,8 @@ def open_ledger(path: Path, store: ObjectStore) -> Ledger:
     except OSError as error:
         problem = Problem(where=str(path.parent), rule="a folder can be made", got=str(error), remedy=_ELSEWHERE)
         raise StoreError(problem) from error
-    except DamagedLedger:
+    except DamagedLedger as damage:
+        notice(f"damaged: {path} ({damage}); it is built again from the store")
         remove_ledger(path)
     try:
         return _up_to_date(path, store)

@@ -4,10 +4,10 @@ import errno
 import os
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
+from sweeper.disk import explained
 from sweeper.errors import Problem, StoreError
 from sweeper.store.objects import (
     DAMAGED,
@@ -20,6 +20,7 @@ from sweeper.store.objects import (
     new_marker,
     read_marker,
     seal,
+    tell_damage,
     unseal,
 )
 from sweeper.store.places import is_on_network, state_folder
@@ -36,7 +37,7 @@ class LocalStore:
             StoreError: it is something else.
         """
         self.root = root
-        with _explained(root):
+        with explained(root):
             if not self._marker.is_file():
                 if not create:
                     raise absent(str(root))
@@ -88,18 +89,19 @@ class LocalStore:
     def put(self, kind: Kind, key: str, payload: bytes) -> bool:
         """See `ObjectStore.put`; linking a finished temporary file makes it atomic."""
         path = self.path(kind, key)
-        with _explained(self.root):
+        with explained(self.root):
             return not path.exists() and _link_new(self._scratch, path, seal(payload))
 
     def get(self, kind: Kind, key: str) -> bytes | None:
         """See `ObjectStore.get`."""
         path = self.path(kind, key)
-        with _explained(self.root):
+        with explained(self.root):
             try:
                 return unseal(path.read_bytes())
             except FileNotFoundError:
                 return None
-            except DamagedObject:
+            except DamagedObject as damage:
+                tell_damage(str(path), damage)
                 self._move_aside(path, kind)
                 return None
 
@@ -109,27 +111,27 @@ class LocalStore:
 
     def has(self, kind: Kind, key: str) -> bool:
         """See `ObjectStore.has`."""
-        with _explained(self.root):
+        with explained(self.root):
             return self.path(kind, key).exists()
 
     def keys(self, kind: Kind) -> Iterator[str]:
         """See `ObjectStore.keys`."""
         folder = self.root / kind
-        with _explained(self.root):
+        with explained(self.root):
             shelves = _names(folder) if folder.is_dir() else []
         for shelf in shelves:
-            with _explained(self.root):
+            with explained(self.root):
                 names = _names(folder / shelf)
             yield from names
 
     def drop(self, kind: Kind, key: str) -> None:
         """See `ObjectStore.drop`."""
-        with _explained(self.root):
+        with explained(self.root):
             self.path(kind, key).unlink(missing_ok=True)
 
     def files(self, folder: str) -> Iterator[StoredFile]:
         """See `ObjectStore.files`."""
-        with _explained(self.root):
+        with explained(self.root):
             for path in sorted((self.root / folder).rglob("*")):
                 if not path.name.startswith(".") and path.is_file() and (found := _status(path)) is not None:
                     name = path.relative_to(self.root).as_posix()
@@ -137,7 +139,7 @@ class LocalStore:
 
     def remove(self, name: str) -> None:
         """See `ObjectStore.remove`."""
-        with _explained(self.root):
+        with explained(self.root):
             (self.root / name).unlink(missing_ok=True)
 
     def _move_aside(self, path: Path, kind: Kind) -> None:
@@ -176,29 +178,3 @@ def _link_new(scratch: Path, path: Path, data: bytes) -> bool:
     finally:
         temporary.unlink(missing_ok=True)
     return True
-
-
-_REMEDIES = {
-    (errno.ENOSPC, errno.EDQUOT): ("the disk is full, or your quota", "Free some space and run the same command again"),
-    (errno.EROFS, errno.EACCES): (
-        "you may not read or write it",
-        "Give a folder with --store that you may read and write",
-    ),
-    (errno.EPERM, errno.EOPNOTSUPP): (
-        "its file system refuses hard links, or you may not write",
-        "Give a folder on another file system with --store",
-    ),
-}
-
-
-@contextmanager
-def _explained(root: Path) -> Iterator[None]:
-    """Turns what the file system refuses into an error that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        rule, remedy = f"the file system failed ({error.strerror})", "Run the same command again; nothing is lost"
-        for numbers, found in _REMEDIES.items():
-            if error.errno in numbers:
-                rule, remedy = found
-        raise StoreError(Problem(where=str(root), rule=rule, remedy=remedy)) from error

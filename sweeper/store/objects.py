@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from sweeper.errors import Problem, StoreError
+from sweeper.notices import notice
 
 Kind = Literal["states", "records", "outputs", "failures", "conflicts", "sweeps", "leases", "control", "logs"]
 
@@ -123,6 +124,11 @@ def unseal(data: bytes) -> bytes:
     if hashlib.sha256(payload).hexdigest() != parts[1]:
         raise DamagedObject("SHA-256 differs")
     return payload
+
+
+def tell_damage(where: str, damage: DamagedObject) -> None:
+    """Says that an object was found damaged."""
+    notice(f"damaged: {where} ({damage}); it is not used, and what it held is made again where it is needed")
 
 
 def new_marker() -> bytes:

@@ -25,6 +25,7 @@ from sweeper.store.objects import (
     new_marker,
     read_marker,
     seal,
+    tell_damage,
     unseal,
 )
 from sweeper.store.places import state_folder
@@ -101,8 +102,9 @@ class S3Store:
         while (data := self._read(name)) is not None:
             try:
                 return unseal(data)
-            except DamagedObject:
+            except DamagedObject as damage:
                 if data == seen:
+                    tell_damage(f"{self.address}/{name}", damage)
                     self._move_aside(kind, key, data)
                     return None
                 seen = data  # perhaps it came over badly
