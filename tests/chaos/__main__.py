@@ -16,12 +16,13 @@ HEAD = (
     "| fault | kills | sweeps | not complete | given up after 3 deaths | worst loss, epochs recorded + in progress "
     "| of these, s | workers gone, s | all gone, s | records missing | differences |"
 )
+SHOWN = 20
 FAULTS = {"workers": (kill_workers, 10.0), "drivers": (kill_drivers, 8.0), "nodes": (remove_nodes, 8.0)}
 
 
 def row(tally: Tally) -> str:
     """Returns the line of a fault."""
-    cells = [tally.fault, tally.kills, tally.sweeps, tally.incomplete, tally.given_up]
+    cells = [tally.fault, tally.kills, tally.sweeps, len(tally.incomplete), tally.given_up]
     cells += [f"{max(loss.epochs for loss in tally.losses)} + 1", f"{max(loss.seconds for loss in tally.losses):.1f}"]
     cells += [f"{max(times):.1f}" if times else "" for times in (tally.workers_gone_s, tally.all_gone_s)]
     cells += [len(tally.missing), len(tally.differences)]
@@ -48,7 +49,7 @@ def main(workers: int, drivers: int, nodes: int, seed: int) -> None:
                 tally = strike(yardstick, counts[name], Random(f"{seed} {name}"), pause_s=pause_s)
                 click.echo(row(tally))
                 click.echo(f"{name}: {time.monotonic() - began:.0f} s", err=True)
-                for finding in tally.missing + tally.differences:
+                for finding in (tally.incomplete + tally.missing + tally.differences)[:SHOWN]:
                     click.echo(f"{name}: {finding}", err=True)
                 failed |= bool(tally.incomplete or tally.missing or tally.differences)
     raise SystemExit(failed)

@@ -44,6 +44,11 @@ class Cluster:
             _kill(process)
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    @property
+    def roots(self) -> list[int]:
+        """The processes below which those of all nodes are."""
+        return [process.pid for process in self._processes]
+
     def add_node(self) -> None:
         """Starts a node, and waits until it has joined."""
         self.nodes.append(self._start(f"--address={self.address}", "--num-cpus=1"))

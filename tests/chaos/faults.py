@@ -25,7 +25,7 @@ class Tally:
         fault: its name.
         kills: how often it struck.
         sweeps: how many sweeps it struck.
-        incomplete: sweeps that did not end complete.
+        incomplete: what the runs said that ended otherwise than complete.
         given_up: runs that failed an epoch before which three workers had died; the next run completed them.
         losses: per kill, what any one worker had recorded, but not saved.
         workers_gone_s: per kill of a driver, seconds until its last worker was gone.
@@ -37,8 +37,8 @@ class Tally:
     fault: str
     kills: int = 0
     sweeps: int = 0
-    incomplete: int = 0
     given_up: int = 0
+    incomplete: list[str] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
     workers_gone_s: list[float] = field(default_factory=list)
     all_gone_s: list[float] = field(default_factory=list)
@@ -81,7 +81,8 @@ class Victim:
             tally.given_up += 1
             with Driver(self.yardstick, self.store) as again:
                 code = again.finish()
-        tally.incomplete += code != 0
+        if code != 0:
+            tally.incomplete.append(f"exit code {code}: {driver.text[-2000:]}")
         tally.differences += self.yardstick.differences(self.store)
         final = recorded(self.store)
         tally.missing += [key for key, values in self._known.items() if final.get(key) != values]
@@ -161,16 +162,20 @@ def remove_nodes(yardstick: Yardstick, count: int, random: Random, *, pause_s: f
                 while tally.kills < count and victim.await_progress(driver):
                     time.sleep(random.uniform(0, pause_s))
                     if driver.is_running():
-                        cluster.remove_node(random.randrange(NUM_NODES))
-                        victim.struck()
-                        cluster.add_node()
+                        strike_node(victim, cluster, random)
                 victim.finish(driver)
     return tally
 
 
+def strike_node(victim: Victim, cluster: Cluster, random: Random) -> None:
+    """Removes one of the nodes, and then adds one."""
+    cluster.remove_node(random.randrange(len(cluster.nodes)))
+    victim.struck()
+    cluster.add_node()
+
+
 def make_yardstick(folder: Path, *, is_long: bool) -> Yardstick:
     """Makes the sweep: about a hundred epochs, or twice as many for long rows of kills."""
-    starts, lengths = ([5, 15, 30], [2, 4, 8]) if is_long else ([5, 15], [2, 4])
+    starts, lengths = ([5, 15, 30], [2, 4, 8]) if is_long else ([5, 20], [2, 4])
     axes = {"perturbation.start": starts, "perturbation.length": lengths}
-    max_epochs, horizon = (60, 15) if is_long else (40, 15)
-    return Yardstick.make(folder, max_epochs=max_epochs, horizon=horizon, axes=axes)
+    return Yardstick.make(folder, max_epochs=60, horizon=15, axes=axes)

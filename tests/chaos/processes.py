@@ -21,7 +21,15 @@ DRIVER_LIMIT_S = 900.0
 class Driver:
     """`sweeper run` as a user starts it, watched until it ends."""
 
-    def __init__(self, yardstick: Yardstick, store: Path, *options: str) -> None:
+    def __init__(self, yardstick: Yardstick, store: Path, *options: str, roots: Iterable[int] = ()) -> None:
+        """Starts it.
+
+        Args:
+            yardstick: what it runs.
+            store: where to.
+            options: of the command line, besides.
+            roots: processes below which its workers are, too.
+        """
         words = ["run", str(yardstick.spec), "--store", str(store), "--cache", str(yardstick.cache)]
         words += ["--backend", "ray", "--tracking-uri", "off", *options]
         self.store = store
@@ -34,6 +42,7 @@ class Driver:
                 env={**os.environ, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"},
                 start_new_session=True,
             )
+        self._roots = (self.process.pid, *roots)
         self.family: dict[psutil.Process, str] = {}
         self._watching = threading.Thread(target=self._watch, daemon=True)
         self._watching.start()
@@ -54,7 +63,7 @@ class Driver:
             time.sleep(LOOK_EVERY_S)
 
     def _look(self) -> None:
-        for child in descendants(self.process.pid):
+        for child in (child for root in self._roots for child in descendants(root)):
             self.family[child] = _title(child) or self.family.get(child, "")
 
     @property
@@ -75,13 +84,19 @@ class Driver:
         return [each for each in self.workers() if "Trainable" in self.family[each]]
 
     def kill(self) -> tuple[set[psutil.Process], set[psutil.Process]]:
-        """Kills it; returns its worker processes, and all others that it had started."""
+        """Kills it; returns its worker processes, and all others of a Ray that it had started."""
         self._look()
-        workers = {each for each in self.workers() if "Agent" not in self.family[each]}
+        workers = {each for each in self.workers() if not self._is_of_ray(each)}
         self.process.kill()
         self.process.wait()
         self._watching.join()
-        return workers, {each for each in self.family if is_alive(each)} - workers
+        others = () if len(self._roots) > 1 else {each for each in self.family if is_alive(each)}
+        return workers, set(others) - workers
+
+    def _is_of_ray(self, process: psutil.Process) -> bool:
+        """Tells Ray's own agents and idle workers, which a cluster keeps, from what works for this driver."""
+        title = self.family[process]
+        return "Agent" in title or (len(self._roots) > 1 and "IDLE" in title)
 
     def finish(self) -> int:
         """Waits for its end; returns its exit code."""

@@ -1,11 +1,13 @@
 """Run again = resume = extend: what exists is never made again, what is lost comes back with the same numbers."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sweeper.driver import LEDGER
+from sweeper.execution.local import LocalBackend
 from sweeper.records import Record
 from sweeper.store.ledger import remove_ledger
 from sweeper.store.local import LocalStore
@@ -24,6 +26,11 @@ def copy(grid: Path, tmp_path: Path) -> Path:
 def truncate(store: Path, kind: str, key: str) -> None:
     path = LocalStore(store).path(kind, key)  # type: ignore[arg-type]
     path.write_bytes(path.read_bytes()[:-7])
+
+
+def named(ran, *words: str) -> bool:
+    """Tells whether a run's output has a line on damage with these words."""
+    return any(note.startswith("damaged: ") and all(word in note for word in words) for note in ran.watch.notes)
 
 
 @pytest.mark.parametrize("stop_after", [1, 5, 12, 16])
@@ -82,6 +89,7 @@ def test_a_truncated_state_is_made_again(engine, copy, grid_axes, reading, tmp_p
     assert ran.status == "done"
     assert (2, baseline.lineage.state_ids[2]) in ran.watch.trained
     assert any("gone or damaged" in note for note in ran.watch.notes)
+    assert named(ran, baseline.lineage.state_ids[2], "bytes instead of")
     assert not any("different" in note for note in ran.watch.notes)
     engine.run(tmp_path / "scratch", **longer)
     assert reading.records(copy) == reading.records(tmp_path / "scratch")
@@ -98,8 +106,65 @@ def test_a_truncated_record_is_measured_again(engine, copy, grid, grid_axes, rea
     ran = engine.run(copy, **grid_axes)
     assert ran.status == "done"
     assert victim in {state for _, state in ran.watch.trained}
+    assert named(ran, f"records/{victim[:2]}/{victim}", "bytes instead of")
     assert reading.records(copy) == reading.records(grid)
     assert engine.run(copy, **grid_axes).backends == 0
+
+
+def test_a_flipped_page_of_the_ledger_is_named_and_not_used(engine, copy, grid, grid_axes):
+    ledger = copy / LEDGER
+    data = ledger.read_bytes()
+    place = data.index(b'"val_loss": ') + len(b'"val_loss": ')
+    ledger.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    ran = engine.run(copy, **grid_axes)
+    assert (ran.status, ran.backends) == ("done", 0)
+    assert named(ran, LEDGER, "checksum")
+    undisturbed = engine.run(grid, **grid_axes).outcome.view
+    for trial in ran.sweep.trials:
+        assert ran.outcome.view.rows(trial.trial_id) == undisturbed.rows(trial.trial_id)
+    assert not engine.run(copy, **grid_axes).watch.notes
+
+
+def test_a_ledger_that_is_damaged_in_the_middle_of_a_run_costs_no_epoch(engine, grid, grid_axes, reading, tmp_path):
+    class Damaging(LocalBackend):
+        def run(self, job):
+            def events(some):
+                job.on_events(some)
+                pages = (tmp_path / "store" / LEDGER).stat().st_size
+                for path in (tmp_path / "store").glob(f"{LEDGER}*"):
+                    path.write_bytes(b"\xff" * pages)
+
+            super().run(replace(job, on_events=events))
+
+    ran = engine.run(tmp_path / "store", Damaging, **grid_axes)
+    assert (ran.status, ran.epochs_trained) == ("done", EPOCHS)
+    assert sum(note.startswith("damaged: ") for note in ran.watch.notes) == 1
+    assert reading.same(tmp_path / "store", grid)
+    again = engine.run(tmp_path / "store", **grid_axes)
+    assert (again.backends, named(again, LEDGER, "built again")) == (0, True)
+
+
+def test_a_damaged_feature_cache_is_named_and_computed_again(engine, grid, grid_axes, reading, tmp_path):
+    own = replace(engine, cache=tmp_path / "features")
+    shutil.copytree(engine.cache, own.cache)
+    for path in own.cache.glob("*/*.npy"):
+        path.write_bytes(path.read_bytes()[:-1] + b"\x07")
+    ran = own.run(tmp_path / "store", **grid_axes)
+    assert named(ran, str(own.cache), "computed again")
+    assert reading.same(tmp_path / "store", grid)
+
+
+def test_damaged_outputs_and_revisions_are_named(engine, copy, grid, grid_axes):
+    victim = engine.sweep(**grid_axes).trials[0].lineage.state_ids[3]
+    objects = LocalStore(copy)
+    for key in [key for key in objects.keys("outputs") if key.startswith(victim)]:
+        truncate(copy, "outputs", key)
+    for key in list(objects.keys("sweeps")):
+        truncate(copy, "sweeps", key)
+    ran = engine.run(copy, **{**grid_axes, "evaluation": {"metric": "cosine"}})
+    assert (ran.status, victim in {state for _, state in ran.watch.trained}) == ("done", True)
+    assert named(ran, "outputs", victim)
+    assert named(ran, "sweeps", "test.000001")
 
 
 def test_a_lost_record_is_noticed_though_later_items_outlive_it(engine, copy, grid_axes):
