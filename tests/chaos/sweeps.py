@@ -7,15 +7,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sweeper.driver import LEDGER, Run, run_sweep
+from sweeper.driver import Run, run_sweep
 from sweeper.execution.local import LocalBackend
 from sweeper.execution.prepare import ResolvedSweep, resolve_sweep
 from sweeper.launch import stop_on_signals
 from sweeper.progress import QuietProgress
 from sweeper.records import Record
 from sweeper.spec.load import load_spec
-from sweeper.store.ledger import DamagedLedger, Ledger
-from sweeper.store.objects import LocalStore
+from sweeper.store.ledger import LEDGER, DamagedLedger, Ledger
+from sweeper.store.local import LocalStore
 from sweeper.store.rows import read_records
 from sweeper.tracking.base import NullTracker
 from sweeper.training.state import state_bits

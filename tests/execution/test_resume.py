@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.driver import LEDGER
 from sweeper.execution.local import LocalBackend
 from sweeper.records import Record
-from sweeper.store.ledger import remove_ledger
+from sweeper.store.ledger import LEDGER, remove_ledger
 from sweeper.store.local import LocalStore
 from sweeper.store.rows import dump_records, load_records
 
