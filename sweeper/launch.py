@@ -28,7 +28,7 @@ from sweeper.records import Failure
 from sweeper.reporting.load import open_view, trials_named
 from sweeper.sizes import disk_of
 from sweeper.spec.schema import SweepSpec
-from sweeper.specs import find_spec
+from sweeper.specs import cluster_address, find_spec
 from sweeper.store.lease import driven_sweep, held
 from sweeper.store.ledger import DamagedLedger, Ledger, ledger_path
 from sweeper.store.objects import ObjectStore
@@ -98,7 +98,7 @@ def launch(request: Request) -> Outcome:
     """
     named = find_spec(request.spec, request.store, stand_in=request.stand_in)
     spec = named.spec
-    address = request.address or spec.resources.address or os.environ.get("RAY_ADDRESS")
+    address = cluster_address(request.address, spec)
     spec = spec.model_copy(update={"resources": spec.resources.model_copy(update={"address": address})})
     device = find_device(request.backend, address)
     with named.located():
@@ -128,14 +128,20 @@ def launch(request: Request) -> Outcome:
         )
 
 
-def make_plan(spec_path: Path, store_path: str | Path, *, stand_in: bool) -> PlanSummary:
+def make_plan(spec_path: Path, store_path: str | Path, *, stand_in: bool, address: str | None = None) -> PlanSummary:
     """Returns what a run would do; writes nothing.
+
+    Args:
+        spec_path: the spec's file, or a sweep of the store.
+        store_path: the store.
+        stand_in: as for a run.
+        address: Ray address; default: the spec's, else RAY_ADDRESS.
 
     Raises:
         SweeperError: the spec or the data does not allow a run.
     """
     named = find_spec(spec_path, store_path, stand_in=stand_in)
-    device = find_device("ray", named.spec.resources.address or os.environ.get("RAY_ADDRESS"))
+    device = find_device("ray", cluster_address(address, named.spec))
     with named.located():
         sweep = resolve_sweep(named.spec, device=device.kind, device_model=device.model)
     store = find_store(store_path)

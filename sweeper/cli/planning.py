@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from sweeper.cli.common import EXIT_FAILED, EXIT_USAGE, json_option, spec_argument, stand_in_option, store_option
+from sweeper.cli.remote import address_option
 from sweeper.completion import complete_spec
 
 
@@ -14,15 +15,16 @@ from sweeper.completion import complete_spec
 @spec_argument
 @store_option
 @stand_in_option
+@address_option(is_used=True)
 @json_option
-def plan(spec: Path, store: str, stand_in: bool, as_json: bool) -> None:
+def plan(spec: Path, store: str, stand_in: bool, address: str | None, as_json: bool) -> None:
     """Say what would be trained, shared and reused, and what it costs. Trains nothing."""
     import gc
 
     from sweeper.launch import make_plan
 
     gc.disable()  # what a plan makes lives to its end, and looking for garbage in it takes a fifth of the time
-    planned = make_plan(spec, store, stand_in=stand_in)
+    planned = make_plan(spec, store, stand_in=stand_in, address=address)
     click.echo(json.dumps(planned.to_json()) if as_json else planned.to_text())
 
 

@@ -16,12 +16,14 @@ from sweeper.cli.common import (
     store_option,
     sweep_argument,
 )
+from sweeper.cli.remote import address_option
 
 
 @click.command()
 @sweep_argument
 @store_option
 @stand_in_option
+@address_option(is_used=False)
 @click.option("--watch", "watched", is_flag=True, help="Go on showing it until it is done.")
 @json_option
 def status(sweep: str, store: str, stand_in: bool, watched: bool, as_json: bool) -> None:
@@ -42,6 +44,7 @@ def status(sweep: str, store: str, stand_in: bool, watched: bool, as_json: bool)
 @sweep_argument
 @store_option
 @stand_in_option
+@address_option(is_used=False)
 @click.option("--follow", "-f", is_flag=True, help="Go on until the run is over.")
 @click.option("--trial", "trials", multiple=True, metavar="ID", help="Only what is about this trial; may be repeated.")
 @click.option("--run", metavar="NAME", help="An older run; default: the newest.")
@@ -84,6 +87,7 @@ def logs(
 @sweep_argument
 @store_option
 @stand_in_option
+@address_option(is_used=False)
 @click.option("--curves", is_flag=True, help="One row per trial and epoch.")
 @click.option("--dimensions", is_flag=True, help="One row per trial, epoch and dimension.")
 @click.option("--tolerances", is_flag=True, help="Recovery by tolerance and comparator.")

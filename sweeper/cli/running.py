@@ -19,6 +19,7 @@ from sweeper.cli.common import (
     store_option,
     sweep_argument,
 )
+from sweeper.cli.remote import address_option
 
 
 @click.command()
@@ -26,7 +27,7 @@ from sweeper.cli.common import (
 @store_option
 @stand_in_option
 @click.option("--backend", type=click.Choice(["ray", "local"]), default="ray", show_default=True)
-@click.option("--address", help="Ray address; default: RAY_ADDRESS, else Ray on this machine.")
+@address_option(is_used=True)
 @click.option("--cache", type=click.Path(file_okay=False, path_type=Path), help="Folder of frozen features.")
 @click.option("--tracking-uri", help="MLflow tracking URI; default: an SQLite file of the store. `off`: no tracking.")
 @click.option("--figures", type=click.Path(file_okay=False, path_type=Path), help="Also draw the figures into DIR.")
@@ -96,6 +97,7 @@ def run(
 @sweep_argument
 @store_option
 @stand_in_option
+@address_option(is_used=False)
 def stop(sweep: str, store: str, stand_in: bool) -> None:
     """End a running sweep after the epochs in progress; run goes on from there."""
     _ask(sweep, store, stand_in, "stop")
@@ -105,6 +107,7 @@ def stop(sweep: str, store: str, stand_in: bool) -> None:
 @sweep_argument
 @store_option
 @stand_in_option
+@address_option(is_used=False)
 def cancel(sweep: str, store: str, stand_in: bool) -> None:
     """End a running sweep now; epochs in progress are lost, finished ones are kept."""
     _ask(sweep, store, stand_in, "cancel")
@@ -122,6 +125,7 @@ def _ask(sweep: str, store: str, stand_in: bool, wish: Any) -> None:
 @sweep_argument
 @store_option
 @stand_in_option
+@address_option(is_used=False)
 @click.option("--failed", is_flag=True, help="All trials that failed; the default.")
 @click.option("--trial", "trials", multiple=True, metavar="ID", help="Only this trial; may be given again.")
 @json_option

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from sweeper.cli.common import json_option, name_of, stand_in_option, store_option, sweep_argument
+from sweeper.cli.remote import address_option
 from sweeper.completion import SHELLS, complete_sweep, script
 
 
@@ -28,6 +29,7 @@ def ui(store: str, stand_in: bool, sweep: str | None, port: int, tracking_uri: s
 @sweep_argument
 @store_option
 @stand_in_option
+@address_option(is_used=False)
 @click.option("--tracking-uri", help="MLflow tracking URI; default: the spec's, else the SQLite file of the store.")
 def sync(sweep: str, store: str, stand_in: bool, tracking_uri: str | None) -> None:
     """Bring an MLflow server up to date with the store; again, it changes nothing. The sweep may be running."""

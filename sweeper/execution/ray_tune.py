@@ -1,8 +1,10 @@
-"""The Ray backend: one Tune experiment with one Tune trial per open trial. The only module that imports ray.
+"""The Ray backend: one Tune experiment with one Tune trial per open trial.
 
 The actor of a Tune trial pulls segments from an exchange, its own path first, any ready one rather than wait;
 the Tune trial ends when its own path is complete, whoever trained it. A Tune trial per segment would be wrong:
 finishing actors take pending trials and cancel the actors that are starting for them.
+
+This module and `ray_jobs` alone import ray.
 """
 
 import logging
@@ -351,16 +353,8 @@ def connected(address: str | None) -> Iterator[None]:
     """Connects to a cluster, or starts one on this machine; leaves it as it was.
 
     Raises:
-        ClusterError: the cluster cannot be reached, or the address is of a kind that would lose the ledger.
+        ClusterError: the cluster cannot be reached.
     """
-    if address is not None and address.startswith("ray://"):
-        problem = Problem(
-            where="address",
-            rule="the driver runs inside the cluster",
-            got=address,
-            remedy="Run `sweeper run ... --address auto` on the head, or submit it there with `ray job submit`",
-        )
-        raise ClusterError(problem)
     if ray.is_initialized():  # by the caller, who ends it
         yield
         return

@@ -11,7 +11,8 @@ from sweeper.spec.fields import SECTIONS, holds_list, without_index
 Change = Callable[[str, Any, Path], Any]
 """Gets the dotted name (without index), the value and its path in the file; returns the new value."""
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+"""`${NAME}` or `${NAME:-default}` in a path."""
 
 
 def rewrite(raw: Mapping[str, Any], change: Change) -> dict[str, Any]:
@@ -74,11 +75,11 @@ def absolute_paths(raw: Mapping[str, Any], folder: str, unset: Callable[[Path, s
     def resolve(value: Any, path: Path) -> Any:
         if not isinstance(value, str) or not value or value.startswith("builtin:"):
             return value
-        for variable in _VARIABLE.finditer(value):
+        for variable in VARIABLE.finditer(value):
             if variable[2] is None and not os.environ.get(variable[1]):
                 unset(path, variable[1])
                 return value
-        filled = _VARIABLE.sub(lambda variable: os.environ.get(variable[1]) or variable[2], value)
+        filled = VARIABLE.sub(lambda variable: os.environ.get(variable[1]) or variable[2], value)
         return os.path.normpath(os.path.join(folder, os.path.expanduser(filled)))
 
     def change(name: str, value: Any, path: Path) -> Any:
