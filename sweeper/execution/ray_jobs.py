@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import time
 import uuid
@@ -21,6 +22,7 @@ from sweeper.execution.parcel import Parcel
 _LOOK_S = 0.3
 _LOST_S = 60.0  # without an answer of the head, after which a job is followed no longer
 _DRAIN_S = 120  # between Ray's SIGTERM to a job (`ray job stop`) and its SIGKILL; Ray's default of 3 s loses epochs
+_CHATTY = ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging")
 _TROUBLE = (OSError, RuntimeError, ValueError, LookupError, RayError, aiohttp.ClientError)
 
 
@@ -53,6 +55,8 @@ class Head:
             ClusterError: nobody answers there, or not to us.
         """
         self._address = address
+        for name in _CHATTY:
+            logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)
         try:
             with _only_address(address):
                 self._client = JobSubmissionClient(address, headers=_headers())

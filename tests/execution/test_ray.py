@@ -271,10 +271,3 @@ def test_more_than_the_machine_has_is_refused_at_once(cluster, light, engine, tm
     with pytest.raises(ClusterError, match="fits on this machine"):
         engine.run(tmp_path / "store", cluster.RayBackend, resources={"cpu": 64})
     assert time.monotonic() - began < 10
-
-
-def test_a_client_address_is_refused(cluster):
-    from sweeper.errors import ClusterError
-
-    with pytest.raises(ClusterError, match="inside the cluster"), cluster.connected("ray://head:10001"):
-        pytest.fail("connected")

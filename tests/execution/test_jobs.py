@@ -1,0 +1,169 @@
+"""Verbs from a laptop on a head that takes jobs: a real one on this machine, in folders of its own."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+BIN = Path(sys.executable).parent
+SPEC = """\
+name: tiny
+data: {manifest: ../data/small.yaml}
+model: {backbone: tiny-clip, pretrained: builtin, adapter: {rank: 4}}
+training: {optimizer: {lr: 1e-2}, batch_size: 16, max_epochs: 3}
+stopping: {horizon_after_window: 1}
+perturbation: {kind: random_target}
+axes: {perturbation.start: [1, 2], perturbation.length: [1]}
+evaluation: {bootstraps: 3}
+"""
+LONG = SPEC.replace("name: tiny", "name: long").replace("max_epochs: 3", "max_epochs: 3000")
+MANIFEST = "name: small\ngenerator: {name: drawings, num_train: 45, num_test: 12, seed: 1}\n"
+
+
+def free_ports(number: int) -> list[int]:
+    probes = [socket.socket() for _ in range(number)]
+    try:
+        for probe in probes:
+            probe.bind(("", 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[str]:
+    """Starts a head; ends it and all that it started, by their process group. Its folder is nobody's working folder."""
+    folder = Path("/tmp") / f"sweeper-jobs-{os.getpid()}"  # sockets need short paths
+    folder.mkdir()
+    port, dashboard, agent = free_ports(3)
+    words = ["start", "--head", "--block", "--num-cpus=2", "--num-gpus=0", "--object-store-memory=104857600"]
+    words += [f"--port={port}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"]
+    words += [f"--temp-dir={folder / 'ray'}", "--disable-usage-stats"]
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    log = (folder / "head.log").open("w")
+    process = subprocess.Popen(
+        [str(BIN / "ray"), *words],
+        env={**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PATH": path},
+        cwd=folder,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        give_up_at = time.monotonic() + 90
+        while "will now block" not in (folder / "head.log").read_text() and time.monotonic() < give_up_at:
+            assert process.poll() is None, (folder / "head.log").read_text()
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{dashboard}"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+        log.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass
+class Laptop:
+    """Another folder, in which a user types; `environment` is what is set there."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def start(self, *words: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [str(BIN / "sweeper"), *words],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, *words: str, rc: int = 0) -> tuple[str, str]:
+        process = self.start(*words)
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == rc, f"{words}: {process.returncode}\n{out}\n{err}"
+        return out, err
+
+
+@pytest.fixture
+def laptop(tmp_path: Path) -> Laptop:
+    folder = tmp_path / "laptop"
+    (folder / "specs").mkdir(parents=True)
+    (folder / "data").mkdir()
+    (folder / "specs" / "tiny.yaml").write_text(SPEC)
+    (folder / "specs" / "long.yaml").write_text(LONG)
+    (folder / "data" / "small.yaml").write_text(MANIFEST)
+    unset = ("RAY_ADDRESS", "SWEEPER_STORE", "MLFLOW_TRACKING_URI")
+    return Laptop(folder, {name: value for name, value in os.environ.items() if name not in unset})
+
+
+def test_a_sweep_is_submitted_followed_and_read_from_another_folder(head: str, laptop: Laptop, tmp_path: Path) -> None:
+    there = ("--store", str(tmp_path / "store"), "--address", head)
+    out, err = laptop("run", "specs/tiny.yaml", "--tracking-uri", "off", *there)
+    assert "3 complete" in out
+    assert "epochs trained" in err, "what the run says is followed"
+    assert "epochs trained" not in out
+    assert "Running entrypoint" not in err, "Ray's own lines are not shown"
+    status = json.loads(laptop("status", "specs/tiny.yaml", "--json", *there)[0])
+    assert {row["status"] for row in status["rows"]} == {"complete"}
+    parquet = ("results", "tiny", "--format", "parquet", "--curves")
+    for words in (parquet, ("results", "tiny", "--json", "--dimensions")):
+        here = subprocess.run(
+            [str(BIN / "sweeper"), *words, "--store", str(tmp_path / "store")],
+            cwd=laptop.folder,
+            env=laptop.environment,
+            capture_output=True,
+            check=True,
+        )
+        far = subprocess.run(
+            [str(BIN / "sweeper"), *words, "--store", str(tmp_path / "store")],
+            cwd=laptop.folder,
+            env={**laptop.environment, "RAY_ADDRESS": head},
+            capture_output=True,
+            check=True,
+        )
+        assert far.stdout == here.stdout, "every byte arrives"
+        assert len(here.stdout) > 1000
+    _, err = laptop("stop", "tiny", *there, rc=2)
+    assert "somebody runs tiny" in err, "the verb's own message and exit code"
+
+
+def test_who_leaves_does_not_stop_it(head: str, laptop: Laptop, tmp_path: Path) -> None:
+    there = ("--store", str(tmp_path / "store"), "--address", head)
+    run = ("run", "specs/long.yaml", "--backend", "local", "--tracking-uri", "off", *there)
+    follower = laptop.start(*run)
+    assert follower.stderr is not None
+    for line in follower.stderr:
+        if "epochs trained" in line:
+            break
+    follower.send_signal(signal.SIGINT)
+    _, err = follower.communicate(timeout=60)
+    assert follower.returncode == 130
+    assert f"sweeper stop long --store {tmp_path / 'store'} --address {head}" in err
+    _, err = laptop(*run, rc=2)
+    assert "which runs long" in err, "the lease says who runs it"
+    before = sum(row["last_epoch"] or 0 for row in json.loads(laptop("status", "long", "--json", *there)[0])["rows"])
+    assert before > 0
+    assert "asked process" in laptop("stop", "long", *there)[0]
+    give_up_at = time.monotonic() + 120
+    while laptop.start("stop", "long", "--store", str(tmp_path / "store")).wait() == 0:
+        assert time.monotonic() < give_up_at, "it drains"
+        time.sleep(0.5)
+    out, _ = laptop("status", "long", "--json", *there)
+    rows = json.loads(out)["rows"]
+    assert sum(row["last_epoch"] or 0 for row in rows) >= before
+    assert any(row["status"] == "open" for row in rows)

@@ -1,0 +1,100 @@
+"""`--address` before anything is sent: which address holds, and what is refused here."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sweeper.cli import main
+from sweeper.errors import ClusterError
+from sweeper.spec.load import parse_spec
+from sweeper.specs import cluster_address
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+SPEC = """\
+name: tiny
+data: {manifest: builtin:selfmade}
+model: {backbone: tiny-clip, pretrained: builtin}
+training: {max_epochs: 5}
+"""
+NOBODY = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("RAY_ADDRESS", "SWEEPER_STORE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(SPEC)
+    return tmp_path / "tiny.yaml"
+
+
+def call(*words: str, rc: int) -> Result:
+    result = CliRunner().invoke(main, list(words))
+    assert result.exit_code == rc, f"{words}: {result.output}\n{result.exception!r}"
+    assert "Traceback" not in result.output
+    return result
+
+
+def test_the_option_goes_before_the_spec_and_the_spec_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = parse_spec(SPEC, "tiny.yaml")
+    addressed = parse_spec(f"{SPEC}resources: {{address: spec:1}}\n", "tiny.yaml")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert cluster_address(None, plain) is None
+    monkeypatch.setenv("RAY_ADDRESS", "environment:1")
+    assert cluster_address("option:1", addressed) == "option:1"
+    assert cluster_address(None, addressed) == "spec:1"
+    assert cluster_address(None, plain) == cluster_address(None, None) == "environment:1"
+
+
+def test_a_client_address_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+    with pytest.raises(ClusterError, match="http://HEAD:8265"):
+        cluster_address(None, None)
+
+
+@pytest.mark.parametrize("way", ["option", "spec", "environment"])
+@pytest.mark.parametrize("verb", ["run", "status"])
+def test_three_ways_to_name_a_head(verb: str, way: str, spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [verb, "tiny.yaml", "--store", "/shared/store"]
+    if way == "option":
+        words += ["--address", NOBODY]
+        monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8")  # Ray itself would prefer it
+    elif way == "spec":
+        spec.write_text(f"{SPEC}resources: {{address: '{NOBODY}'}}\n")
+    else:
+        monkeypatch.setenv("RAY_ADDRESS", NOBODY)
+    assert f"error: {NOBODY}: the head of a Ray cluster answers there." in call(*words, rc=3).stderr
+
+
+def test_a_mistake_in_the_spec_is_told_before_anything_is_sent(spec: Path) -> None:
+    spec.write_text(SPEC.replace("max_epochs: 5", "max_epochs: none"))
+    result = call("run", "tiny.yaml", "--store", "/shared/store", "--address", NOBODY, rc=2)
+    assert "tiny.yaml:4:24" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ([], "--store"),
+        (["--store", "store"], "--store"),
+        (["--store", "/store", "--cache", "features"], "--cache"),
+        (["--store", "/store", "--figures", "figures"], "--figures"),
+    ],
+)
+def test_places_on_a_cluster_are_absolute(words: list[str], what: str, spec: Path) -> None:
+    result = call("run", "tiny.yaml", "--address", NOBODY, *words, rc=2)
+    assert f"error: {what}: on a cluster this is an absolute path there." in result.stderr
+
+
+def test_an_object_store_is_no_relative_path(spec: Path) -> None:
+    call("status", "tiny", "--store", "s3://bucket/prefix", "--address", NOBODY, rc=3)
+
+
+def test_watching_is_for_stores_that_are_seen_from_here(spec: Path) -> None:
+    result = call("status", "tiny", "--watch", "--store", "/store", "--address", NOBODY, rc=2)
+    assert "--watch" in result.stderr
