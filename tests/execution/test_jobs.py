@@ -68,7 +68,7 @@ def head() -> Iterator[str]:
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         try:
-            process.wait(timeout=30)
+            process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
         log.close()
@@ -92,10 +92,10 @@ class Laptop:
             text=True,
         )
 
-    def __call__(self, *words: str, rc: int = 0) -> tuple[str, str]:
+    def __call__(self, *words: str, rc: int | None = 0) -> tuple[str, str]:
         process = self.start(*words)
         out, err = process.communicate(timeout=300)
-        assert process.returncode == rc, f"{words}: {process.returncode}\n{out}\n{err}"
+        assert rc in (None, process.returncode), f"{words}: {process.returncode}\n{out}\n{err}"
         return out, err
 
 
@@ -120,24 +120,22 @@ def test_a_sweep_is_submitted_followed_and_read_from_another_folder(head: str, l
     assert "Running entrypoint" not in err, "Ray's own lines are not shown"
     status = json.loads(laptop("status", "specs/tiny.yaml", "--json", *there)[0])
     assert {row["status"] for row in status["rows"]} == {"complete"}
-    parquet = ("results", "tiny", "--format", "parquet", "--curves")
-    for words in (parquet, ("results", "tiny", "--json", "--dimensions")):
-        here = subprocess.run(
-            [str(BIN / "sweeper"), *words, "--store", str(tmp_path / "store")],
-            cwd=laptop.folder,
-            env=laptop.environment,
-            capture_output=True,
-            check=True,
-        )
-        far = subprocess.run(
-            [str(BIN / "sweeper"), *words, "--store", str(tmp_path / "store")],
-            cwd=laptop.folder,
-            env={**laptop.environment, "RAY_ADDRESS": head},
-            capture_output=True,
-            check=True,
-        )
-        assert far.stdout == here.stdout, "every byte arrives"
-        assert len(here.stdout) > 1000
+    table = [
+        str(BIN / "sweeper"),
+        "results",
+        "tiny",
+        "--format",
+        "parquet",
+        "--curves",
+        "--store",
+        str(tmp_path / "store"),
+    ]
+    far, here = (
+        subprocess.run(table, cwd=laptop.folder, env=environment, capture_output=True, check=True).stdout
+        for environment in ({**laptop.environment, "RAY_ADDRESS": head}, laptop.environment)
+    )
+    assert far == here, "every byte arrives"
+    assert len(here) > 1000
     _, err = laptop("stop", "tiny", *there, rc=2)
     assert "somebody runs tiny" in err, "the verb's own message and exit code"
 
@@ -156,14 +154,10 @@ def test_who_leaves_does_not_stop_it(head: str, laptop: Laptop, tmp_path: Path) 
     assert f"sweeper stop long --store {tmp_path / 'store'} --address {head}" in err
     _, err = laptop(*run, rc=2)
     assert "which runs long" in err, "the lease says who runs it"
-    before = sum(row["last_epoch"] or 0 for row in json.loads(laptop("status", "long", "--json", *there)[0])["rows"])
-    assert before > 0
     assert "asked process" in laptop("stop", "long", *there)[0]
     give_up_at = time.monotonic() + 120
-    while laptop.start("stop", "long", "--store", str(tmp_path / "store")).wait() == 0:
+    while "nothing runs" not in laptop("stop", "long", "--store", str(tmp_path / "store"), rc=None)[1]:
         assert time.monotonic() < give_up_at, "it drains"
         time.sleep(0.5)
-    out, _ = laptop("status", "long", "--json", *there)
-    rows = json.loads(out)["rows"]
-    assert sum(row["last_epoch"] or 0 for row in rows) >= before
-    assert any(row["status"] == "open" for row in rows)
+    rows = json.loads(laptop("status", "long", "--json", *there)[0])["rows"]
+    assert any(row["status"] == "open" and row["last_epoch"] > 0 for row in rows), "what it had trained is kept"
