@@ -53,12 +53,7 @@ def test_setup_commands_run_on_a_plain_machine(cluster: Any, tmp_path: Path) -> 
     for name in ("sudo", "make"):
         (tools / name).write_text(PLAYED)
         (tools / name).chmod(0o755)
-    environment = {
-        **os.environ,
-        "HOME": str(home),
-        "PATH": f"{tools}:{os.environ['PATH']}",
-        "PLAYED": str(home / "log"),
-    }
+    played = {"HOME": str(home), "PATH": f"{tools}:{os.environ['PATH']}", "PLAYED": str(home / "log")}
     for command in cluster["setup_commands"]:
         subprocess.run(["bash", "-c", command], env={**os.environ, **played}, check=True, cwd=home)
     done = (home / "log").read_text().splitlines()

@@ -71,6 +71,7 @@ def head() -> Iterator[str]:
             process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         log.close()
         shutil.rmtree(folder, ignore_errors=True)
 
