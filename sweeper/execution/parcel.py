@@ -8,13 +8,11 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import sweeper_models
-
-import sweeper
 from sweeper.errors import Problem, SpecError
 from sweeper.spec.document import Path as Location
 from sweeper.spec.document import parse_document
@@ -52,10 +50,9 @@ def packed(spec: Path | None) -> Iterator[Parcel]:
         work, code = Path(name) / "work", Path(name) / "code"
         work.mkdir()
         (work / "README.txt").write_text("The working folder of a job that `sweeper --address` submitted.\n")
-        packages = []
-        for package in (sweeper, sweeper_models):
-            packages.append(code / package.__name__)
-            shutil.copytree(package.__path__[0], packages[-1], ignore=shutil.ignore_patterns("__pycache__"))
+        packages = (code / "sweeper", code / "sweeper_models")
+        for package in packages:
+            shutil.copytree(_installed(package.name), package, ignore=shutil.ignore_patterns("__pycache__"))
         files = [] if spec is None else [spec.absolute(), *named_files(spec)]
         root = Path(os.path.commonpath([file.parent for file in files])) if files else work
         for file in files:
@@ -64,7 +61,7 @@ def packed(spec: Path | None) -> Iterator[Parcel]:
             shutil.copyfile(file, target)
         yield Parcel(
             folder=work,
-            packages=tuple(packages),
+            packages=packages,
             spec=files[0].relative_to(root) if files else None,
             variables=_variables_in(files),
         )
@@ -102,6 +99,13 @@ def named_files(spec: Path) -> list[Path]:
     if problems:
         raise SpecError(problems)
     return list(found)
+
+
+def _installed(package: str) -> str:
+    found = find_spec(package)
+    assert found is not None, "we are running it"
+    assert found.submodule_search_locations is not None, "it is a folder"
+    return found.submodule_search_locations[0]
 
 
 def _filled(text: str) -> str:
