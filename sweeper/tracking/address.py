@@ -35,10 +35,7 @@ class Address:
     @property
     def shown(self) -> str:
         """The URI without the password that it may carry."""
-        parts = urlsplit(self.uri)
-        if parts.password is None:
-            return self.uri
-        return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{parts.netloc.rpartition('@')[2]}"))
+        return without_password(self.uri)
 
     @property
     def artifact_location(self) -> str | None:
@@ -103,3 +100,11 @@ def prepare_environment(http_retries: int) -> None:
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(http_retries))
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+
+
+def without_password(uri: str) -> str:
+    """Returns a URI as it may be shown."""
+    parts = urlsplit(uri)
+    if parts.password is None:
+        return uri
+    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{parts.netloc.rpartition('@')[2]}"))

@@ -17,6 +17,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 from sweeper.errors import Problem, TrackingError
 from sweeper.store.opening import open_store
 from sweeper.tracking import labels
+from sweeper.tracking.address import without_password
 from sweeper.tracking.saved_view import Shown, saved_view
 
 _LOCAL = "127.0.0.1"
@@ -37,7 +38,7 @@ def serve(store: str | Path, sweep: str | None, *, port: int, tracking_uri: str 
     """Serves the page until Ctrl-C or SIGTERM; returns the server's exit status, 0 when it was asked to end.
 
     Says where the page is once it answers. For a sweep, that is the comparison of its trials, which is also saved
-    among the experiment's views (see `saved_view`).
+    among the experiment's views (see `saved_view`). A tracking server serves its page itself: then that is all.
 
     Args:
         store: holds the default tracking database.
@@ -46,13 +47,12 @@ def serve(store: str | Path, sweep: str | None, *, port: int, tracking_uri: str 
         tracking_uri: another tracking database.
 
     Raises:
-        TrackingError: there is nothing to show, the port is taken, or a server of its own shows it.
+        TrackingError: there is nothing to show, the port is taken, or a tracking server does not answer.
     """
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or _default_uri(store)
     if uri.startswith(("http://", "https://")):
-        raise TrackingError(
-            Problem(where=uri, rule="a tracking server shows its own page", remedy="Open this address in a browser")
-        )
+        sys.stderr.write(f"{_page_of(uri, store, sweep)}\n")
+        return 0
     _check_free(port)
     root = f"http://{_LOCAL}:{port}/"
     with _stopped_by_signals(), _served(uri, port) as server:
@@ -64,6 +64,17 @@ def serve(store: str | Path, sweep: str | None, *, port: int, tracking_uri: str 
             return server.wait()
         except KeyboardInterrupt:
             return 0
+
+
+def _page_of(uri: str, store: str | Path, sweep: str | None) -> str:
+    """Returns the page of a tracking server."""
+    root = f"{uri.rstrip('/')}/"
+    try:
+        return root if sweep is None else root + _comparison(root, store, sweep)
+    except (OSError, ValueError) as error:
+        remedy = "Forward its port to this machine (`ray attach cluster.yaml -p 5000`), or check the address"
+        problem = Problem(where=without_password(uri), rule="a tracking server answers", got=str(error), remedy=remedy)
+        raise TrackingError(problem) from error
 
 
 def _comparison(root: str, store: str | Path, sweep: str) -> str:

@@ -3,7 +3,10 @@
 import base64
 import json
 import socket
+import threading
 import zlib
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +82,49 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
             serve(tmp_path, None, port=port, tracking_uri="sqlite:///nowhere.db")
 
 
-def test_a_server_shows_its_own_page(tmp_path: Path) -> None:
-    with pytest.raises(TrackingError, match="Open this address in a browser"):
-        serve(tmp_path, None, port=5000, tracking_uri="http://lab:5000")
+@pytest.fixture
+def server() -> Iterator[tuple[str, list[str]]]:
+    """A tracking server with one sweep, which answers three questions; its address, and what it was asked."""
+    asked: list[str] = []
+    tags = [{"key": "sweeper.sweep_id", "value": SWEEP}, {"key": "sweeper.role", "value": "sweep"}]
+    runs = [{"info": {"experiment_id": "7", "start_time": 5}, "data": {"tags": tags}}]
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.path)
+            self.rfile.read(int(self.headers["Content-Length"]))
+            body = json.dumps(
+                {"experiments": [{"experiment_id": "7"}]} if "experiments/" in self.path else {"runs": runs}
+            )
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *words: Any) -> None:
+            """Says nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as serving:
+        thread = threading.Thread(target=serving.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{serving.server_port}", asked
+        serving.shutdown()
+        thread.join()
+
+
+def test_a_server_shows_its_own_page_and_is_told_the_view(
+    server: tuple[str, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address, asked = server
+    assert serve(tmp_path, None, port=5000, tracking_uri=address) == 0
+    assert capsys.readouterr().err == f"{address}/\n"
+    assert serve(tmp_path, "small", port=5000, tracking_uri=address) == 0
+    assert capsys.readouterr().err.startswith(f"{address}/#/experiments/7")
+    assert asked[-1].endswith("set-experiment-tag")
+    with pytest.raises(TrackingError, match="must have been tracked here"):
+        serve(tmp_path, "other", port=5000, tracking_uri=address)
+
+
+def test_a_server_that_does_not_answer_is_named_without_its_password(tmp_path: Path) -> None:
+    with pytest.raises(TrackingError, match="a tracking server answers") as caught:
+        serve(tmp_path, "small", port=5000, tracking_uri="http://me:secret@127.0.0.1:9")
+    assert "secret" not in str(caught.value)
