@@ -100,9 +100,9 @@ def run_sweep(run: Run) -> Outcome:
         StoreError: another driver uses the store, or it cannot be written.
         SweeperError: nothing can be trained here.
     """
-    taken_by: list[Holder] = []
+    taken_by: list[Holder | None] = []
 
-    def lost(holder: Holder) -> None:
+    def lost(holder: Holder | None) -> None:
         taken_by.append(holder)
         run.stop.set()
 
@@ -134,6 +134,8 @@ def run_sweep(run: Run) -> Outcome:
     if taken_by:
         rule, got = "a driver keeps its store to the end", f"it was taken over by {taken_by[0]}"
         remedy = "Run the same command again when that one is done: finished epochs are kept"
+        if taken_by[0] is None:
+            got, remedy = "it could not be reached", "Run the same command again: finished epochs are kept"
         raise StoreError(Problem(where=run.store.address, rule=rule, got=got, remedy=remedy))
     return outcome
 

@@ -146,11 +146,8 @@ def changed_since(store: ObjectStore, sweep: ResolvedSweep, recorded: Collection
 def read_failures(store: ObjectStore, states: Iterable[str]) -> dict[str, Failure]:
     """Returns the failures of some states."""
     marked = set(store.keys("failures"))
-    failures: dict[str, Failure] = {}
-    for state in states:
-        if state in marked and (data := store.get("failures", state)) is not None:
-            failures[state] = Failure.from_json(data)
-    return failures
+    found = store.get_each("failures", [state for state in states if state in marked])
+    return {state: Failure.from_json(data) for state, data in found if data is not None}
 
 
 def measured_records(

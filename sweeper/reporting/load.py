@@ -26,7 +26,7 @@ from sweeper.spec.stand_in import STAND_IN_SUFFIX
 from sweeper.store.ledger import DamagedLedger, Ledger, group_by_state, ledger_path
 from sweeper.store.objects import ObjectStore
 from sweeper.store.opening import open_store
-from sweeper.store.rows import read_outputs, read_records
+from sweeper.store.rows import load_records, read_outputs
 from sweeper.store.sweeps import Revision, latest_revision, sweep_names
 
 if TYPE_CHECKING:
@@ -189,12 +189,9 @@ def _frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> "pd.Dat
 
 
 def _failures(store: ObjectStore, wanted: Iterable[str]) -> dict[str, Failure]:
-    failures: dict[str, Failure] = {}
-    for state_id in set(store.keys("failures")).intersection(wanted):
-        data = store.get("failures", state_id)
-        if data is not None:
-            failures[state_id] = Failure.from_json(data)
-    return failures
+    marked = set(store.keys("failures"))
+    found = store.get_each("failures", [state_id for state_id in wanted if state_id in marked])
+    return {state_id: Failure.from_json(data) for state_id, data in found if data is not None}
 
 
 def _records(store: ObjectStore, revision: Revision, wanted: list[str]) -> dict[str, list[Record]]:
@@ -203,16 +200,19 @@ def _records(store: ObjectStore, revision: Revision, wanted: list[str]) -> dict[
     columns = SweepView(revision=revision, records={}, failures={}).columns
     everything = {item["column"] for item in revision.items}
     states = set(wanted)
-    for key in store.keys("records"):
+
+    def is_lacking(key: str) -> bool:
         state_id, _, later = key.partition(".")
         if state_id not in states:
-            continue
+            return False
         items = {record.item for record in records.get(state_id, ())}
         shown = {name for item in items for name in columns.get(item, ())}
-        if everything <= shown if later else TRAINING_ITEM in items:
-            continue
-        added = [record for record in read_records(store, key) if record.item not in items]
-        records.setdefault(state_id, []).extend(added)
+        return not (everything <= shown if later else TRAINING_ITEM in items)
+
+    for key, data in store.get_each("records", filter(is_lacking, store.keys("records"))):
+        found = records.setdefault(key.partition(".")[0], [])
+        items = {record.item for record in found}
+        found.extend(record for record in load_records(data or b"[]") if record.item not in items)
     return records
 
 

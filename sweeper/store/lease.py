@@ -23,6 +23,7 @@ from sweeper.store.objects import ObjectStore
 
 RENEW_S = 10.0
 LISTEN_S = 1.0
+LISTEN_SHARED_S = 5.0  # each look is a request
 STALE_S = 60.0
 _LOOK_S = 1.0
 _DIGITS = 12
@@ -77,7 +78,7 @@ class Lease:
         self,
         store: ObjectStore,
         sweep: str,
-        on_lost: Callable[[Holder], None],
+        on_lost: Callable[[Holder | None], None],
         on_asked: Callable[[Wish], None] = lambda wish: None,
     ) -> None:
         """Takes nothing yet.
@@ -85,7 +86,8 @@ class Lease:
         Args:
             store: what is held.
             sweep: what for.
-            on_lost: called, in another thread, when somebody else took the store over meanwhile.
+            on_lost: called, in another thread, when somebody else took the store over meanwhile, with None when
+                the store could not be told in time that it is still held, so that somebody may.
             on_asked: called, in another thread, when somebody asks the holder to end (see `ask`).
         """
         self._store, self._me = store, Holder.this_process(sweep)
@@ -135,18 +137,19 @@ class Lease:
             time.sleep(_LOOK_S)
 
     def release(self) -> None:
-        """Gives the store back."""
+        """Gives the store back; one that cannot be told will be taken for left behind."""
         self._released.set()
         self._thread.join(timeout=RENEW_S)
-        for wish in get_args(Wish):
-            self._store.drop("control", _wish_key(wish, self._me))
-        if latest(self._store)[0] == self._number:
-            self._put(self._number + 1, replace(self._me, released=True))
+        with suppress(StoreError):
+            for wish in get_args(Wish):
+                self._store.drop("control", _wish_key(wish, self._me))
+            if latest(self._store)[0] == self._number:
+                self._put(self._number + 1, replace(self._me, released=True))
 
     def _put(self, number: int, holder: Holder) -> bool:
         body = json.dumps(asdict(holder), sort_keys=True).encode()
-        if not self._store.put("leases", _key(number), body):
-            return False
+        if not self._store.put("leases", _key(number), body) and self._store.get("leases", _key(number)) != body:
+            return False  # equal: put by an earlier attempt of which nothing was heard
         keys = list(self._store.keys("leases"))
         if keys and max(keys) > _key(number):  # the chain went on without us, and its old numbers were removed
             self._store.drop("leases", _key(number))
@@ -159,7 +162,8 @@ class Lease:
     def _renew(self) -> None:
         last = time.monotonic()
         heard: set[Wish] = set()
-        while not self._released.wait(min(LISTEN_S, RENEW_S)):
+        pause = LISTEN_SHARED_S if self._store.is_shared else LISTEN_S
+        while not self._released.wait(min(pause, RENEW_S)):
             heard |= self._listen(heard)
             if time.monotonic() - last < RENEW_S:
                 continue
@@ -170,9 +174,14 @@ class Lease:
             except StoreError:  # full or away for the moment
                 if time.monotonic() - last < STALE_S:
                     continue
-            _, holder = latest(self._store)
-            self._on_lost(holder or self._me)
+            self._on_lost(self._follower())
             return
+
+    def _follower(self) -> Holder | None:
+        try:
+            return latest(self._store)[1]
+        except StoreError:
+            return None
 
     def _listen(self, heard: set[Wish]) -> set[Wish]:
         """Passes on what is asked for the first time."""
@@ -191,7 +200,7 @@ def held(
     *,
     wait: bool = False,
     on_wait: Callable[[Holder], None] = lambda holder: None,
-    on_lost: Callable[[Holder], None] = lambda holder: None,
+    on_lost: Callable[[Holder | None], None] = lambda holder: None,
     on_asked: Callable[[Wish], None] = lambda wish: None,
     gives_up: Callable[[], bool] = lambda: False,
 ) -> Iterator[Lease]:

@@ -97,6 +97,7 @@ def is_measured(store: ObjectStore, state_id: str, items: Iterable[Item]) -> boo
 
 def iterate_records(store: ObjectStore, known: set[str]) -> Iterator[tuple[str, tuple[Record, ...]]]:
     """Yields key and records of every object whose key is not among the known ones."""
-    for key in store.keys("records"):
-        if key not in known and (records := read_records(store, key)):  # none: it was damaged and has been moved aside
-            yield key, records
+    wanted = (key for key in store.keys("records") if key not in known)
+    for key, data in store.get_each("records", wanted):
+        if data is not None:  # it was damaged and has been moved aside
+            yield key, load_records(data)

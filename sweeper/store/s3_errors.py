@@ -25,6 +25,7 @@ def status_of(error: BaseException, what: str = "HTTPStatusCode") -> Any:
 
 def is_passing(error: Exception) -> bool:
     """Tells whether a request may succeed when it is made again: nothing was answered, or the server is busy."""
+    from aiohttp import ClientError
     from botocore import exceptions as of_botocore
 
     if isinstance(error, SweeperError):
@@ -32,8 +33,8 @@ def is_passing(error: Exception) -> bool:
     status = status_of(error)
     if status is not None:
         return status in _BUSY or status_of(error, "Code") in _BUSY_CODES
-    passing = (of_botocore.HTTPClientError, of_botocore.IncompleteReadError, of_botocore.ResponseParserError)
-    return isinstance(error, (*passing, TimeoutError, OSError, EOFError)) and not isinstance(error, PermissionError)
+    passing = (of_botocore.HTTPClientError, of_botocore.ConnectionError, of_botocore.IncompleteReadError)
+    return isinstance(error, (*passing, ClientError, OSError))
 
 
 @contextmanager
@@ -47,11 +48,12 @@ def explained(address: str, tried_s: float) -> Iterator[None]:
     Raises:
         StoreError: of where, rule, what was got and the way out.
     """
+    from aiohttp import ClientError
     from botocore.exceptions import BotoCoreError
 
     try:
         yield
-    except (OSError, BotoCoreError, EOFError) as error:
+    except (OSError, BotoCoreError, ClientError) as error:
         rule, remedy = _meaning(error, tried_s)
         got = " ".join(str(error).split())[:300] or type(error).__name__
         raise StoreError(Problem(where=address, rule=rule, got=got, remedy=remedy)) from error

@@ -6,14 +6,13 @@ from typing import Any
 import pytest
 import torch
 
-from sweeper.driver import LEDGER
 from sweeper.errors import DataError, OutOfMemory, Problem, SpecError, StoreError
 from sweeper.execution.devices import Device, gpus_per_trial
 from sweeper.execution.local import LocalBackend
 from sweeper.execution.prepare import ResolvedSweep
 from sweeper.launch import retry_failed
 from sweeper.records import GpuMemory
-from sweeper.store.ledger import remove_ledger
+from sweeper.store.ledger import LEDGER, remove_ledger
 from sweeper.store.local import LocalStore
 from sweeper.tasks.behavior import BehaviorTask
 

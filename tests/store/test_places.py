@@ -88,7 +88,8 @@ def test_a_home_on_a_network_is_not_used(tmp_path: Path, mounted: Mounted, monke
     assert own in state_folder("abc").parents
     state_folder("abc")
     assert own.stat().st_mode & 0o077 == 0
-    monkeypatch.setattr(os, "getuid", lambda: own.stat().st_uid + 1)
+    stranger = os.getuid() + 1
+    monkeypatch.setattr(os, "getuid", lambda: stranger)
     own.rename(tmp_path / f"sweeper-{os.getuid()}")
     with pytest.raises(StoreError, match="SWEEPER_STATE"):
         state_folder("abc")
