@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
@@ -23,15 +23,25 @@ from sweeper.disk import explained
 from sweeper.notices import notice
 
 Arrays = dict[str, NDArray[Any]]
-Build = Callable[[range], Mapping[str, NDArray[Any]]]
+Chunk = Mapping[str, NDArray[Any]]
+Build = Callable[[range], Chunk]
+Chunks = Callable[[str, Iterable[range], Build], Iterator[tuple[range, Chunk]]]
+"""Yields the chunks of an entry, given its name, the rows of each, and what makes one; in any order."""
+
+
+def build_chunks(entry: str, chunks: Iterable[range], build: Build) -> Iterator[tuple[range, Chunk]]:
+    """Makes every chunk here."""
+    return ((rows, build(rows)) for rows in chunks)
 
 
 class FeatureCache:
     """Finds or builds features below one folder, which all workers of a node share."""
 
-    def __init__(self, root: Path, *, chunk: int = 64) -> None:
+    def __init__(self, root: Path, *, chunk: int = 64, chunks: Chunks = build_chunks) -> None:
+        """Remembers where entries lie, how many items make a chunk, and where chunks come from."""
         self._root = root
         self._chunk = chunk
+        self._chunks = chunks
 
     def get(self, signature: Mapping[str, Any], num_items: int, build: Build) -> Arrays:
         """Returns the features of some items, memory-mapped read-only.
@@ -69,14 +79,18 @@ class FeatureCache:
             shutil.rmtree(remains, ignore_errors=True)
         scratch = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
         scratch.mkdir()
+        parts = [range(first, min(first + self._chunk, num_items)) for first in range(0, num_items, self._chunk)]
         with ExitStack() as opened:
-            files: dict[str, BinaryIO] = {}
-            for first in range(0, num_items, self._chunk):
-                for name, values in build(range(first, min(first + self._chunk, num_items))).items():
+            files: dict[str, tuple[BinaryIO, int]] = {}  # each with where its first row begins
+            for rows, chunk in self._chunks(folder.name, parts, build):
+                for name, values in chunk.items():
                     if name not in files:
-                        files[name] = opened.enter_context((scratch / f"{name}.npy").open("wb"))
-                        _write_header(files[name], values.dtype, (num_items, *values.shape[1:]))
-                    files[name].write(np.ascontiguousarray(values).data)  # written through a map, a full disk kills
+                        file = opened.enter_context((scratch / f"{name}.npy").open("wb"))
+                        _write_header(file, values.dtype, (num_items, *values.shape[1:]))
+                        files[name] = file, file.tell()
+                    file, begin = files[name]
+                    file.seek(begin + rows.start * (values.nbytes // len(rows)))
+                    file.write(np.ascontiguousarray(values).data)  # written through a map, a full disk kills
         _write_digests(scratch, sorted(files))
         scratch.rename(folder)
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import torch
 
-from sweeper.data.features import FeatureCache
+from sweeper.data.features import FeatureCache, build_chunks
 from sweeper.errors import SweeperError
 from sweeper.evaluation import Item, distinct, items_of
 from sweeper.inputs import check_inputs, held_out_sets
+from sweeper.store.chunks import SharedChunks
 from sweeper.store.objects import ObjectStore
 from sweeper.store.places import features_folder
 from sweeper.tasks import prepare
@@ -30,7 +31,8 @@ class Worker:
     def __init__(self, store: ObjectStore, cache: Path | None = None) -> None:
         """Remembers where states and frozen features lie, by default see `features_folder`; nothing is loaded yet."""
         self._store = store
-        self._cache = FeatureCache(cache or features_folder(store))
+        chunks = SharedChunks(store) if store.is_shared else build_chunks
+        self._cache = FeatureCache(cache or features_folder(store), chunks=chunks)
         self._prepared: tuple[str, Task, tuple[Item, ...]] | None = None
 
     def train(self, order: Order) -> Generator[Event, None, None]:

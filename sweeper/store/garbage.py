@@ -41,7 +41,8 @@ def find_garbage(store: ObjectStore, now: float | None = None) -> tuple[Garbage,
     Call it while the store is held: a running sweep makes objects of a revision that is not seen yet.
     """
     now = time.time() if now is None else now
-    leftovers = (file for file in store.files("tmp") if not file.name.endswith(_OF_TRACKING))
+    unfinished = (*store.files("tmp"), *store.files("claims"))
+    leftovers = (file for file in unfinished if not file.name.endswith(_OF_TRACKING))
     return (
         Garbage.of("damaged objects, moved aside", store.files(DAMAGED)),
         Garbage.of("left by killed processes", _old(leftovers, now)),

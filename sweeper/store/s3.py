@@ -33,6 +33,7 @@ from sweeper.store.retrying import Patience, retried
 from sweeper.store.s3_errors import explained, is_passing, status_of
 
 CONNECT_S, ANSWER_S = 5.0, 20.0
+SLOWEST = 100_000.0  # bytes per second: an upload that takes longer has stalled
 _READERS = 16
 _ONE_REQUEST = 2**31  # bytes: larger objects would be put in parts, which nothing here is
 _EXISTS, _ABSENT = 412, 404
@@ -58,7 +59,7 @@ class S3Store:
             AbsentStore: there is none, and none may be made.
             StoreError: the bucket cannot be used, or holds something else there.
         """
-        self._root = address.removeprefix("s3://").strip("/")
+        self._root = address.removeprefix("s3://").rstrip("/")
         self._patience = patience or Patience()
         self._opened: tuple[int, Any] | None = None
         self._lock = threading.Lock()
@@ -168,8 +169,9 @@ class S3Store:
         """
 
         def put(attempt: int) -> bool:
+            path, limit_s = self._path(name), CONNECT_S + ANSWER_S + len(data) / SLOWEST
             try:
-                self._s3().pipe_file(self._path(name), data, chunksize=_ONE_REQUEST, mode="create")
+                self._s3().pipe_file(path, data, chunksize=_ONE_REQUEST, mode="create", timeout=limit_s)
             except Exception as error:
                 if status_of(error) != _EXISTS:
                     raise
