@@ -89,7 +89,7 @@ class Engine:
     """Runs small sweeps; every one reads the same frozen features."""
 
     manifest: Path
-    cache: Path
+    cache: Path | None
     base: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -116,7 +116,7 @@ class Engine:
 
     def run(
         self,
-        store: Path,
+        store: str | Path,
         backend: Callable[[], Any] | None = None,
         *,
         stop_after: int | None = None,
@@ -126,7 +126,7 @@ class Engine:
         **changes: Any,
     ) -> Ran:
         from sweeper.driver import Run, run_sweep
-        from sweeper.store.local import LocalStore
+        from sweeper.store.opening import open_store
         from sweeper.tracking.base import NullTracker
 
         made: list[Any] = []
@@ -141,7 +141,7 @@ class Engine:
         run = Run(
             sweep=sweep,
             source="test",
-            store=LocalStore(store),
+            store=open_store(store),
             cache=self.cache,
             backend=make,
             gpu=gpu,
@@ -158,7 +158,12 @@ class Engine:
         from sweeper.tasks import prepare
 
         sweep = self.sweep(**changes)
-        return prepare(sweep.trials[0].config, sweep.spec.evaluation, FeatureCache(self.cache), "cpu")
+        return prepare(
+            sweep.trials[0].config,
+            sweep.spec.evaluation,
+            FeatureCache(self.cache or self.manifest.with_name("features")),
+            "cpu",
+        )
 
     def regime(self, *perturbations: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
         """Returns what holds in an epoch in which some perturbations act."""
@@ -188,21 +193,21 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     return Engine(manifest=folder / "small.yaml", cache=folder / "features")
 
 
-def state_bits_of(store: Path) -> dict[str, str]:
+def state_bits_of(store: str | Path) -> dict[str, str]:
     """Returns the hash of every state of a store by id."""
-    from sweeper.store.local import LocalStore
+    from sweeper.store.opening import open_store
     from sweeper.training.state import state_bits
 
-    objects = LocalStore(store)
+    objects = open_store(store)
     return {key: state_bits(objects.get("states", key) or b"") for key in objects.keys("states")}
 
 
-def record_values_of(store: Path) -> dict[tuple[str, str], dict[str, Any]]:
+def record_values_of(store: str | Path) -> dict[tuple[str, str], dict[str, Any]]:
     """Returns the values of every record of a store, by state and item."""
-    from sweeper.store.local import LocalStore
+    from sweeper.store.opening import open_store
     from sweeper.store.rows import iterate_records
 
-    found = (record for _, records in iterate_records(LocalStore(store), set()) for record in records)
+    found = (record for _, records in iterate_records(open_store(store), set()) for record in records)
     return {(record.state_id, record.item): dict(record.values) for record in found}
 
 
@@ -210,10 +215,10 @@ def record_values_of(store: Path) -> dict[tuple[str, str], dict[str, Any]]:
 class Reading:
     """Reads stores for comparison."""
 
-    states: Callable[[Path], dict[str, str]] = state_bits_of
-    records: Callable[[Path], dict[tuple[str, str], dict[str, Any]]] = record_values_of
+    states: Callable[[str | Path], dict[str, str]] = state_bits_of
+    records: Callable[[str | Path], dict[tuple[str, str], dict[str, Any]]] = record_values_of
 
-    def same(self, first: Path, second: Path) -> bool:
+    def same(self, first: str | Path, second: str | Path) -> bool:
         """Tells whether two stores hold the same states and records, bit for bit."""
         return self.states(first) == self.states(second) and self.records(first) == self.records(second)
 
