@@ -6,27 +6,33 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sweeper.errors import Interrupted, StoreError
+from sweeper.errors import Interrupted, Problem, StoreError
 from sweeper.store import lease
 from sweeper.store.lease import Holder, Lease, ask, driven_sweep, held, latest
-from sweeper.store.local import LocalStore
+from sweeper.store.objects import ObjectStore
+from sweeper.store.opening import open_store
 
 HOLD = """\
-import sys, pathlib, time
+import sys, time
 from sweeper.store.lease import held
-from sweeper.store.local import LocalStore
-with held(LocalStore(pathlib.Path(sys.argv[1])), "theirs"):
+from sweeper.store.opening import open_store
+with held(open_store(sys.argv[1]), "theirs"):
     print("held", flush=True)
     time.sleep(60)
 """
 
 
+everywhere = pytest.mark.parametrize("store", ["local", "s3"], indirect=True)
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    return LocalStore(tmp_path / "store")
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    on_s3 = getattr(request, "param", "local") == "s3"
+    return open_store(request.getfixturevalue("s3") if on_s3 else tmp_path / "store")
 
 
 @pytest.fixture
@@ -36,14 +42,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "_LOOK_S", 0.02)
 
 
-def elsewhere(store: LocalStore, number: int = 1, **fields: object) -> Holder:
+def elsewhere(store: ObjectStore, number: int = 1, **fields: object) -> Holder:
     """Puts a lease of another host."""
     holder = replace(Holder.this_process("theirs"), host="node7", run_id="x", **fields)  # type: ignore[arg-type]
     Lease(store, "theirs", lambda other: None)._put(number, holder)
     return holder
 
 
-def test_a_second_driver_is_told_who_holds_the_store(store: LocalStore) -> None:
+@everywhere
+def test_a_second_driver_is_told_who_holds_the_store(store: ObjectStore) -> None:
     with held(store, "mine"):
         assert driven_sweep(store) == "mine"
         with pytest.raises(StoreError, match=r"process \d+ on .* which runs mine"), held(store, "other"):
@@ -53,8 +60,9 @@ def test_a_second_driver_is_told_who_holds_the_store(store: LocalStore) -> None:
         assert driven_sweep(store) == "other"
 
 
-def test_a_killed_driver_frees_the_store_at_once(store: LocalStore) -> None:
-    other = subprocess.Popen([sys.executable, "-c", HOLD, str(store.root)], stdout=subprocess.PIPE, text=True)
+@everywhere
+def test_a_killed_driver_frees_the_store_at_once(store: ObjectStore) -> None:
+    other = subprocess.Popen([sys.executable, "-c", HOLD, store.address], stdout=subprocess.PIPE, text=True)
     try:
         assert other.stdout is not None
         assert other.stdout.readline().strip() == "held"
@@ -68,7 +76,7 @@ def test_a_killed_driver_frees_the_store_at_once(store: LocalStore) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_the_chain_grows_while_it_is_held_and_is_kept_short(store: LocalStore) -> None:
+def test_the_chain_grows_while_it_is_held_and_is_kept_short(store: ObjectStore) -> None:
     with held(store, "mine"):
         first, _ = latest(store)
         time.sleep(0.5)
@@ -77,7 +85,7 @@ def test_the_chain_grows_while_it_is_held_and_is_kept_short(store: LocalStore) -
 
 
 @pytest.mark.usefixtures("quick")
-def test_another_host_is_believed_while_its_number_grows(store: LocalStore) -> None:
+def test_another_host_is_believed_while_its_number_grows(store: ObjectStore) -> None:
     elsewhere(store)
     waited: list[Holder] = []
     stop = threading.Event()
@@ -100,7 +108,7 @@ def test_another_host_is_believed_while_its_number_grows(store: LocalStore) -> N
     renewing.join()
 
 
-def test_who_waits_can_be_stopped(store: LocalStore) -> None:
+def test_who_waits_can_be_stopped(store: ObjectStore) -> None:
     stop = threading.Event()
     threading.Timer(0.5, stop.set).start()
     waits = pytest.raises(Interrupted, match="while it waited")
@@ -109,14 +117,14 @@ def test_who_waits_can_be_stopped(store: LocalStore) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_what_another_host_gave_back_is_free(store: LocalStore) -> None:
+def test_what_another_host_gave_back_is_free(store: ObjectStore) -> None:
     elsewhere(store, released=True)
     with held(store, "mine"):
         assert driven_sweep(store) == "mine"
 
 
 @pytest.mark.usefixtures("quick")
-def test_who_was_taken_over_learns_it(store: LocalStore) -> None:
+def test_who_was_taken_over_learns_it(store: ObjectStore) -> None:
     lost: list[Holder] = []
     with held(store, "mine", on_lost=lost.append):
         while not lost:  # somebody else puts the next number first
@@ -126,7 +134,8 @@ def test_who_was_taken_over_learns_it(store: LocalStore) -> None:
     assert latest(store)[1].host == "node7", "what is not held any more is not given back"  # type: ignore[union-attr]
 
 
-def test_of_many_racers_one_wins(store: LocalStore) -> None:
+@everywhere
+def test_of_many_racers_one_wins(store: ObjectStore) -> None:
     won: list[int] = []
     go = threading.Barrier(8)
     done = threading.Event()
@@ -150,8 +159,10 @@ def test_of_many_racers_one_wins(store: LocalStore) -> None:
     assert len(won) == 1
 
 
-def test_a_wish_reaches_the_holder_and_nobody_after_it(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+@everywhere
+def test_a_wish_reaches_the_holder_and_nobody_after_it(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "LISTEN_S", 0.05)
+    monkeypatch.setattr(lease, "LISTEN_SHARED_S", 0.05)
     heard: list[str] = []
     with held(store, "mine", on_asked=heard.append):
         with pytest.raises(StoreError, match="somebody runs other"):
@@ -168,3 +179,42 @@ def test_a_wish_reaches_the_holder_and_nobody_after_it(store: LocalStore, monkey
     with held(store, "mine", on_asked=heard.append):
         time.sleep(0.3)
     assert heard == ["stop"], "a wish for one run moves no other"
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_renewal_of_which_nothing_was_heard_is_no_loss(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost: list[Holder | None] = []
+    put, failed = type(store).put, []
+
+    def unheard(self: ObjectStore, kind: Any, key: str, payload: bytes) -> bool:
+        done = put(self, kind, key, payload)
+        if kind == "leases" and done and not failed:
+            failed.append(key)
+            raise StoreError(Problem(where="s3", rule="must answer"))
+        return done
+
+    with held(store, "mine", on_lost=lost.append):
+        monkeypatch.setattr(type(store), "put", unheard)
+        time.sleep(0.4)
+        assert failed
+        assert driven_sweep(store) == "mine"
+    assert not lost
+    assert driven_sweep(store) is None
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_store_that_is_gone_ends_the_holding_without_a_second_error(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[Holder | None] = []
+
+    def gone(*args: object) -> None:
+        raise StoreError(Problem(where="s3", rule="must answer"))
+
+    with held(store, "mine", on_lost=lost.append):
+        for verb in ("put", "get", "has", "keys", "drop"):
+            monkeypatch.setattr(type(store), verb, gone)
+        give_up_at = time.monotonic() + 20
+        while not lost and time.monotonic() < give_up_at:
+            time.sleep(0.02)
+    assert lost == [None]
