@@ -73,6 +73,14 @@ class S3Store:
             marker = self._make()
         self._store_id = read_marker(marker, f"{self.address}/{MARKER}")
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves the connection behind: another process has its own."""
+        return {name: value for name, value in vars(self).items() if name not in ("_opened", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._opened, self._lock = None, threading.Lock()
+
     @property
     def store_id(self) -> str:
         """See `ObjectStore.store_id`."""

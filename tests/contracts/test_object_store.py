@@ -1,6 +1,7 @@
 """What every store must do. A new store joins by one line in `ADDRESSES`."""
 
 import multiprocessing
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,12 @@ def test_a_damaged_object_is_moved_aside_and_counts_as_absent(
     ]
     assert store.put("states", "key", b"again")
     assert open_store(address).get("states", "key") == b"again"
+
+
+def test_a_store_can_be_sent_to_another_process(store: ObjectStore) -> None:
+    store.put("states", "key", b"payload")
+    sent = pickle.loads(pickle.dumps(store))
+    assert (sent.get("states", "key"), sent.store_id, sent.address) == (b"payload", store.store_id, store.address)
 
 
 def test_files_are_what_lies_there_and_can_be_removed(store: ObjectStore) -> None:
