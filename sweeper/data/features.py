@@ -81,13 +81,13 @@ class FeatureCache:
         scratch.mkdir()
         parts = [range(first, min(first + self._chunk, num_items)) for first in range(0, num_items, self._chunk)]
         with ExitStack() as opened:
-            files: dict[str, tuple[BinaryIO, int]] = {}  # each with where its first row begins
+            files: dict[str, tuple[BinaryIO, int]] = {}  # each with the place of its first row
             for rows, chunk in self._chunks(folder.name, parts, build):
                 for name, values in chunk.items():
                     if name not in files:
-                        file = opened.enter_context((scratch / f"{name}.npy").open("wb"))
-                        _write_header(file, values.dtype, (num_items, *values.shape[1:]))
-                        files[name] = file, file.tell()
+                        made = opened.enter_context((scratch / f"{name}.npy").open("wb"))
+                        _write_header(made, values.dtype, (num_items, *values.shape[1:]))
+                        files[name] = made, made.tell()
                     file, begin = files[name]
                     file.seek(begin + rows.start * (values.nbytes // len(rows)))
                     file.write(np.ascontiguousarray(values).data)  # written through a map, a full disk kills

@@ -16,8 +16,8 @@ from typing import Literal, Protocol
 from sweeper.errors import Problem, StoreError
 from sweeper.notices import notice
 
-Result = Literal["states", "records", "outputs", "failures", "conflicts", "sweeps"]
-Kind = Result | Literal["leases", "control", "logs", "features", "claims"]
+_Lasting = Literal["states", "records", "outputs", "failures", "conflicts", "sweeps"]
+Kind = _Lasting | Literal["leases", "control", "logs", "features", "claims"]
 
 FORMAT = "sweeper-object-1"
 STORE_FORMAT = 1

@@ -187,7 +187,7 @@ class S3Store:
             return True
 
         with explained(self.address, self._patience.total_s):
-            return retried(put, is_passing, self._patience)
+            return retried(put, is_passing, self._patience, self.address)
 
     def _move_aside(self, kind: Kind, key: str, data: bytes) -> None:
         try:
@@ -210,7 +210,7 @@ class S3Store:
                 return None
 
         with explained(self.address, self._patience.total_s):
-            return retried(ask, is_passing, self._patience)
+            return retried(ask, is_passing, self._patience, self.address)
 
     def _s3(self) -> Any:
         """Returns the connection of this process: what a fork inherits has no thread that would serve it."""

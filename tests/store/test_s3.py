@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -244,6 +245,16 @@ def test_without_s3fs_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) 
         open_store("s3://bucket/x")
 
 
+def test_who_waits_long_is_told_once(
+    store: S3Store, weather: Weather, s3: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store._patience = replace(QUICK, silent_s=0.05, longest_s=0.2)
+    weather.faults = ["SlowDown"] * 12
+    assert store.has("states", "key")
+    said = [record.message for record in caplog.records if record.name == "sweeper"]
+    assert said == [f"{s3} does not answer; it is asked again for up to 20 s"]
+
+
 def test_pauses_grow_up_to_a_limit_and_differ() -> None:
     patience = Patience(first_s=1.0, longest_s=8.0)
     pauses = [[patience.pause_s(attempt) for _ in range(200)] for attempt in range(6)]
@@ -260,7 +271,7 @@ def test_what_does_not_pass_is_tried_once() -> None:
         raise KeyError(attempt)
 
     with pytest.raises(KeyError):
-        retried(fails, lambda error: False, QUICK)
+        retried(fails, lambda error: False, QUICK, "x")
     with pytest.raises(KeyError):
-        retried(fails, lambda error: len(calls) < 4, QUICK)
+        retried(fails, lambda error: len(calls) < 4, QUICK, "x")
     assert calls == [0, 0, 1, 2]
