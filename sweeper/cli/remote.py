@@ -1,6 +1,7 @@
 """`--address` of a head: the same verb, run there as a Ray Job, from any machine that reaches the head's port 8265."""
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from functools import wraps
@@ -13,7 +14,8 @@ from click.core import ParameterSource
 from sweeper.cli.common import EXIT_INTERRUPTED, name_of, spec_in
 
 if TYPE_CHECKING:
-    from sweeper.execution.ray_jobs import Ended, VerbJob
+    from sweeper.execution.job_log import Output
+    from sweeper.execution.ray_jobs import Ended
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -68,32 +70,35 @@ def _run_there(context: click.Context, address: str, named: str) -> int:
 
         sent = [str(parcel.spec), *(["--stand-in"] if stand_in else [])] if takes_spec else [name]
         head = Head(address)
-        job = head.submit([verb, *sent, *words, "--address", "auto"], parcel, encoded=verb != "run")
-    if verb != "run":
-        ended = job.wait()
-    else:
+        is_run, is_live = verb == "run", bool(context.params.get("follow"))
+        output: Output = "plain" if is_run else "live" if is_live else "encoded"
+        job = head.submit([verb, *sent, *words, "--address", "auto"], parcel, output)
+    if output == "encoded":
+        return _show(job.wait(), is_live)
+    if is_run:
         click.echo(f"submitted to {address} as {job.job_id}; Ctrl-C leaves it running", err=True)
-        try:
-            ended = job.follow(lambda text: click.echo(text, nl=False, err=True))
-        except KeyboardInterrupt:
-            _say_how_to_go_on(context, address, name, job)
-            return EXIT_INTERRUPTED
-    return _show(ended)
+    try:
+        return _show(job.follow(lambda text: click.echo(text, nl=False, err=not is_live)), is_live)
+    except KeyboardInterrupt:
+        if is_live:  # it only looks
+            job.stop()
+            return 0
+        _say_how_to_go_on(context, address, name, job.job_id)
+        return EXIT_INTERRUPTED
 
 
-def _show(ended: "Ended") -> int:
-    click.echo(ended.said, nl=False, err=True)
+def _show(ended: "Ended", is_live: bool) -> int:
+    click.echo(ended.said, nl=False, err=not is_live)
     sys.stdout.flush()
     sys.stdout.buffer.write(ended.output)
     sys.stdout.buffer.flush()
     return ended.exit_code
 
 
-def _say_how_to_go_on(context: click.Context, address: str, name: str, job: "VerbJob") -> None:
-    where = f"--store {context.params['store']} --address {address}"
-    lines = [f"\nleft; {job.job_id} goes on. From here:"]
-    lines += [f"  sweeper {verb} {name} {where}" for verb in ("status", "results", "stop")]
-    lines += [f"  ray job logs --follow --address {address} {job.job_id}"]
+def _say_how_to_go_on(context: click.Context, address: str, name: str, job_id: str) -> None:
+    where = shlex.join([name, "--store", context.params["store"], "--address", address])
+    verbs = ("status", "logs --follow", "results", "stop")
+    lines = [f"\nleft; {job_id} goes on. From here:", *(f"  sweeper {verb} {where}" for verb in verbs)]
     click.echo("\n".join(lines), err=True)
 
 

@@ -7,7 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from ray.exceptions import RayError
 from ray.job_submission import JobDetails, JobSubmissionClient
 
 from sweeper.errors import ClusterError, Problem, SpecError
-from sweeper.execution.job_log import NO_PYTHON, JobLog, entrypoint
+from sweeper.execution.job_log import NO_PYTHON, JobLog, Output, entrypoint
 from sweeper.execution.parcel import Parcel
 
 _LOOK_S = 0.3
@@ -63,13 +63,13 @@ class Head:
         except _TROUBLE as error:
             raise self._problem("the head of a Ray cluster answers there", error) from error
 
-    def submit(self, verb: Sequence[str], parcel: Parcel, *, encoded: bool) -> "VerbJob":
+    def submit(self, verb: Sequence[str], parcel: Parcel, output: Output) -> "VerbJob":
         """Starts a verb as a job.
 
         Args:
             verb: the verb and its arguments.
             parcel: what it needs.
-            encoded: see `entrypoint`.
+            output: how what it prints is put into the job's log.
 
         Raises:
             ClusterError: the head does not take it.
@@ -80,12 +80,12 @@ class Head:
             "py_modules": [str(package) for package in parcel.packages],
             "env_vars": {**parcel.variables, "RAY_JOB_STOP_WAIT_TIME_S": str(_DRAIN_S)},
         }
-        line = entrypoint(verb, job_id, encoded=encoded)
+        line = entrypoint(verb, job_id, output)
         try:
             self._client.submit_job(entrypoint=line, submission_id=job_id, runtime_env=environment)
         except _TROUBLE as error:
             raise self._problem("the head takes the job", error) from error
-        return VerbJob(self._client, job_id, self._problem, encoded=encoded)
+        return VerbJob(self._client, job_id, self._problem, output)
 
     def _problem(self, rule: str, got: BaseException | str) -> ClusterError:
         remedy = (
@@ -104,13 +104,12 @@ class VerbJob:
         client: JobSubmissionClient,
         job_id: str,
         problem: Callable[[str, BaseException | str], ClusterError],
-        *,
-        encoded: bool,
+        output: Output,
     ) -> None:
         """Takes a job that was submitted; `Head.submit` makes it."""
         self.job_id = job_id
         self._client, self._problem = client, problem
-        self._log, self._seen = JobLog(job_id, encoded=encoded), 0
+        self._log, self._seen = JobLog(job_id, output), 0
 
     def follow(self, show: Callable[[str], None]) -> Ended:
         """Hands over what the verb says while it runs, and returns when it has ended; breaks of the line are bridged.
@@ -142,6 +141,11 @@ class VerbJob:
             return self._ended(info)
         except _TROUBLE as error:
             raise self._problem(f"the head answers while job {self.job_id} runs", error) from error
+
+    def stop(self) -> None:
+        """Ends a verb that nobody looks at any more."""
+        with suppress(*_TROUBLE):
+            self._client.stop_job(self.job_id)
 
     def _info(self) -> JobDetails:
         return self._client.get_job_info(self.job_id)

@@ -155,10 +155,16 @@ def test_who_leaves_does_not_stop_it(head: str, laptop: Laptop, tmp_path: Path) 
     assert f"sweeper stop long --store {tmp_path / 'store'} --address {head}" in err
     _, err = laptop(*run, rc=2)
     assert "which runs long" in err, "the lease says who runs it"
+    looker = laptop.start("logs", "long", "--follow", *there)
+    assert looker.stdout is not None
+    assert looker.stdout.readline(), "what it says can be followed again"
+    looker.send_signal(signal.SIGINT)
+    looker.communicate(timeout=60)
+    assert looker.returncode == 0, "who only looks interrupts nothing"
     assert "asked process" in laptop("stop", "long", *there)[0]
     give_up_at = time.monotonic() + 120
     while "nothing runs" not in laptop("stop", "long", "--store", str(tmp_path / "store"), rc=None)[1]:
         assert time.monotonic() < give_up_at, "it drains"
         time.sleep(0.5)
-    rows = json.loads(laptop("status", "long", "--json", *there)[0])["rows"]
+    rows = json.loads(laptop("status", "long", "--json", *there[:2])[0])["rows"]
     assert any(row["status"] == "open" and row["last_epoch"] > 0 for row in rows), "what it had trained is kept"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.errors import SpecError
-from sweeper.execution.job_log import JobLog, entrypoint
+from sweeper.execution.job_log import JobLog, Output, entrypoint
 from sweeper.execution.parcel import named_files, packed
 
 SPEC = """\
@@ -72,15 +72,20 @@ def test_what_is_missing_is_told_at_its_place(spec: Path) -> None:
     assert places == [":2:18", ":3:42"]
 
 
-@pytest.mark.parametrize("encoded", [False, True])
-def test_a_log_is_told_apart(encoded: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("output", ["plain", "encoded", "live"])
+def test_a_log_is_told_apart(output: Output, tmp_path: Path) -> None:
     """Runs the real shell line, with a `python` that says and prints, and cuts the log at every place."""
     python = tmp_path / "python"
-    python.write_text(
-        '#!/bin/sh\n[ "$1" = -c ] && exit 0\necho said: "$@" >&2\nprintf "pr\\303\\244nted\\n\\nend"\nexit 7\n'
-    )
+    lines = [
+        "#!/bin/sh",
+        '[ "$1" = -c ] && exit 0',
+        'echo said: "$@" >&2',
+        'printf "pr\\303\\244nted\\n\\nend"',
+        "exit 7",
+    ]
+    python.write_text("\n".join(lines))
     python.chmod(0o755)
-    line = entrypoint(["status", "a b"], "mark", encoded=encoded)
+    line = entrypoint(["status", "a b"], "mark", output)
     done = subprocess.run(
         ["sh", "-c", line],
         env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
@@ -91,15 +96,15 @@ def test_a_log_is_told_apart(encoded: bool, tmp_path: Path) -> None:
     )
     assert done.returncode == 7
     text = f"Running entrypoint: {line}\n{done.stdout}"
+    said, printed = "said: -P -m sweeper.cli status a b\n", "pränted\n\nend"
     for cut in range(len(text)):
-        log = JobLog("mark", encoded=encoded)
-        said = log.feed(text[:cut]) + log.feed(text[cut:])
-        assert said == "said: -P -m sweeper.cli status a b\n"
-        assert log.output() == "pränted\n\nend".encode()
-    assert JobLog("mark", encoded=encoded).output() is None
+        log = JobLog("mark", output)
+        assert log.feed(text[:cut]) + log.feed(text[cut:]) == (f"{said}{printed}\n" if output == "live" else said)
+        assert log.output() == ("" if output == "live" else printed).encode()
+    assert JobLog("mark", output).output() is None
 
 
 def test_what_is_said_last_needs_no_end_of_line() -> None:
-    log = JobLog("mark", encoded=False)
+    log = JobLog("mark", "plain")
     assert log.feed("ray\nmark:begin\nfirst\nlastmark:output\nmark:end\n") == "first\nlast\n"
     assert log.output() == b""
