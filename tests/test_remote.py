@@ -71,6 +71,15 @@ def test_three_ways_to_name_a_head(verb: str, way: str, spec: Path, monkeypatch:
     assert f"error: {NOBODY}: the head of a Ray cluster answers there." in call(*words, rc=3).stderr
 
 
+def test_the_local_backend_stays_here_unless_it_is_sent(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", NOBODY)
+    words = ("run", "tiny.yaml", "--backend", "local")
+    spec.write_text(SPEC.replace("builtin:selfmade", "absent.yaml"))
+    assert "readable text file" in call(*words, rc=2).stderr
+    spec.write_text(SPEC)
+    call(*words, "--store", "/shared/store", "--address", NOBODY, rc=3)
+
+
 def test_a_mistake_in_the_spec_is_told_before_anything_is_sent(spec: Path) -> None:
     spec.write_text(SPEC.replace("max_epochs: 5", "max_epochs: none"))
     result = call("run", "tiny.yaml", "--store", "/shared/store", "--address", NOBODY, rc=2)

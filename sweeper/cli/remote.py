@@ -41,6 +41,8 @@ def address_option(*, is_used: bool) -> Callable[[F], F]:
             from sweeper.specs import cluster_address, is_head
 
             named = str(options.get("spec") or options.get("sweep"))
+            if address is None and options.get("backend") == "local":  # in this process, wherever clusters are
+                return verb(**options, address=None)
             asked = address or _address_in(named, options["stand_in"])
             found = cluster_address(asked, None)
             if found is not None and is_head(found):

@@ -1,0 +1,76 @@
+"""How a job is followed when the head or the line to it fails: with a played client, since a real one fails at random."""
+
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sweeper.errors import ClusterError, Problem
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+LOG = "Running entrypoint\njob:begin\nfirst\nsecond\nthird\njob:output\ntable\njob:end\n"
+
+
+class Client:
+    """A head whose line breaks after so many characters, once for each."""
+
+    def __init__(self, breaks: list[int], code: int | None = 0, status: str = "SUCCEEDED") -> None:
+        self.breaks, self.code, self.status = breaks, code, status
+
+    async def tail_job_logs(self, job_id: str) -> AsyncIterator[str]:
+        length = self.breaks.pop(0) if self.breaks else len(LOG) - 10  # the tail may end before the log does
+        for begin in range(0, length, 7):
+            yield LOG[begin : min(begin + 7, length)]
+        if self.breaks:
+            raise RuntimeError("the line broke")
+
+    def get_job_info(self, job_id: str) -> Any:
+        status = SimpleNamespace(is_terminal=lambda: not self.breaks)
+        return SimpleNamespace(status=status, driver_exit_code=self.code, message="no such package\nmore")
+
+    def get_job_logs(self, job_id: str) -> str:
+        return LOG
+
+
+def problem(rule: str, got: BaseException | str) -> ClusterError:
+    return ClusterError(Problem(where="head", rule=rule, got=str(got)))
+
+
+def job(*breaks: int, **how: Any) -> Any:
+    from sweeper.execution.ray_jobs import VerbJob
+
+    return VerbJob(Client(list(breaks), **how), "job", problem, "plain")  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeper.execution.ray_jobs._LOOK_S", 0.0)
+
+
+def test_a_line_that_breaks_is_taken_up_where_it_broke() -> None:
+    shown: list[str] = []
+    ended = job(0, 35, 3, 50).follow(shown.append)
+    assert "".join(shown) + ended.said == "first\nsecond\nthird\n"
+    assert (ended.exit_code, ended.output) == (0, b"table\n")
+
+
+def test_a_head_that_is_gone_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeper.execution.ray_jobs._LOST_S", -1.0)
+    with pytest.raises(ClusterError, match=r"the head answers while job job is followed.*the line broke"):
+        job(5, 5).follow(lambda text: None)
+
+
+def test_a_job_that_never_ran_is_no_failed_trial() -> None:
+    with pytest.raises(ClusterError, match="no such package"):
+        job(code=None, status="FAILED").wait()
+    with pytest.raises(ClusterError, match=r"activate && ray start --head"):
+        job(code=127).wait()
+
+
+def test_the_verbs_exit_code_is_passed_on() -> None:
+    assert job(code=1).wait().exit_code == 1
