@@ -68,7 +68,9 @@ def test_three_ways_to_name_a_head(verb: str, way: str, spec: Path, monkeypatch:
         spec.write_text(f"{SPEC}resources: {{address: '{NOBODY}'}}\n")
     else:
         monkeypatch.setenv("RAY_ADDRESS", NOBODY)
-    assert f"error: {NOBODY}: the head of a Ray cluster answers there." in call(*words, rc=3).stderr
+    told = call(*words, rc=3).stderr
+    assert f"error: {NOBODY}: the head of a Ray cluster answers there. Got Failed to connect" in told
+    assert f"at address: {NOBODY}." in told, "Ray itself was given this one"
 
 
 def test_the_local_backend_stays_here_unless_it_is_sent(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:

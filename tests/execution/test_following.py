@@ -1,4 +1,4 @@
-"""How a job is followed when the head or the line to it fails: with a played client, since a real one fails at random."""
+"""How a job is followed when the head or the line to it fails (with a played client: a real one fails at random)."""
 
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
