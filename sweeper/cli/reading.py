@@ -69,8 +69,10 @@ def logs(
     name, opened = name_of(sweep, stand_in), open_store(store, create=False)
     if runs:
         names = runs_with_logs(opened, name)
-        rows = [{"run": found} for found in names]
-        click.echo(json.dumps({"schema_version": 1, "rows": rows}) if as_json else "\n".join(names))
+        if as_json:
+            click.echo(json.dumps({"schema_version": 1, "rows": [{"run": found} for found in names]}))
+        else:
+            click.echo("\n".join(names) if names else f"no run of {name} left a log", err=not names)
         return
     wanted = Wanted(sweep=name, run=run, trials=trials, follow=follow)
     with leaving_quietly():
@@ -78,9 +80,13 @@ def logs(
             rows = [asdict(line) for lines in log_lines(opened, wanted) for line in lines]
             click.echo(json.dumps({"schema_version": 1, "rows": rows}))
             return
+        number = 0
         for lines in log_lines(opened, wanted):
             for line in lines:
                 click.echo(json.dumps(asdict(line)) if as_json else line_text(line))
+            number += len(lines)
+        if not number:
+            click.echo(f"nothing was said of it in a log of {name}", err=True)
 
 
 @click.command()
@@ -120,7 +126,7 @@ def results(
     ]
     if len(chosen) > 1:
         raise click.UsageError(f"choose one of --{', --'.join(chosen)}")
-    print_results(view, "json" if as_json else format_, chosen[0] if chosen else "trials", out, store)
+    print_results(view, "envelope" if as_json else format_, chosen[0] if chosen else "trials", out, store)
     if figures is not None:
         draw(view, figures)
     if html is not None:

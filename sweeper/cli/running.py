@@ -75,7 +75,7 @@ def run(
 
         click.echo(status_text(outcome.view))
     else:
-        print_results(outcome.view, "json" if as_json else "text")
+        print_results(outcome.view, "envelope" if as_json else "text")
     if figures is not None:
         draw(outcome.view, figures)
     if outcome.status == "interrupted":
@@ -98,9 +98,10 @@ def run(
 @store_option
 @stand_in_option
 @address_option(is_used=False)
-def stop(sweep: str, store: str, stand_in: bool) -> None:
+@json_option
+def stop(sweep: str, store: str, stand_in: bool, as_json: bool) -> None:
     """End a running sweep after the epochs in progress; run goes on from there."""
-    _ask(sweep, store, stand_in, "stop")
+    _ask(sweep, store, stand_in, "stop", as_json)
 
 
 @click.command()
@@ -108,17 +109,23 @@ def stop(sweep: str, store: str, stand_in: bool) -> None:
 @store_option
 @stand_in_option
 @address_option(is_used=False)
-def cancel(sweep: str, store: str, stand_in: bool) -> None:
+@json_option
+def cancel(sweep: str, store: str, stand_in: bool, as_json: bool) -> None:
     """End a running sweep now; epochs in progress are lost, finished ones are kept."""
-    _ask(sweep, store, stand_in, "cancel")
+    _ask(sweep, store, stand_in, "cancel", as_json)
 
 
-def _ask(sweep: str, store: str, stand_in: bool, wish: Any) -> None:
+def _ask(sweep: str, store: str, stand_in: bool, wish: Any, as_json: bool) -> None:
+    from dataclasses import asdict
+
     from sweeper.store.lease import ask
     from sweeper.store.opening import open_store
 
     holder = ask(open_store(store, create=False), name_of(sweep, stand_in), wish)
-    click.echo(f"asked {holder} to {wish}")
+    if as_json:
+        click.echo(json.dumps({"schema_version": 1, "rows": [{"wish": wish, **asdict(holder)}]}))
+    else:
+        click.echo(f"asked {holder} to {wish}")
 
 
 @click.command()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
-Format = Literal["text", "csv", "json", "parquet"]
+Format = Literal["text", "csv", "json", "envelope", "parquet"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 
@@ -50,6 +50,11 @@ def _json(rows: list[dict[str, Any]], names: tuple[str, ...]) -> bytes:
     del names
     lines = ",\n".join(json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
     return f"[\n{lines}\n]\n".encode() if rows else b"[]\n"
+
+
+def _envelope(rows: list[dict[str, Any]], names: tuple[str, ...]) -> bytes:
+    """What `--json` of every verb prints; `json` is the bare list."""
+    return b'{"schema_version": 1, "rows": ' + _json(rows, names).rstrip() + b"}\n"
 
 
 def _csv(rows: list[dict[str, Any]], names: tuple[str, ...]) -> bytes:
@@ -101,4 +106,4 @@ def _short(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else _cell(value)
 
 
-_WRITERS = {"text": _text, "csv": _csv, "json": _json, "parquet": _parquet}
+_WRITERS = {"text": _text, "csv": _csv, "json": _json, "envelope": _envelope, "parquet": _parquet}

@@ -44,6 +44,8 @@ def print_table(
             out.write_text(text, encoding="utf-8")
         return
     rows, columns = _rows(view, what, store)
+    if not rows and format_ == "text":
+        sys.stderr.write(f"{what}: nothing to show yet\n")
     write(rows, format_, sys.stdout if out is None else out, columns=columns)
 
 

@@ -41,12 +41,14 @@ def log_lines(store: ObjectStore, wanted: Wanted, every_s: float = LOOK_EVERY_S)
     """Yields what was said, in the order of time, and, where asked to follow, what is said from then on.
 
     Raises:
-        StoreError: no run of such a sweep, or no such run, left a log; no trial has such an id.
+        StoreError: the store has no such sweep, or the sweep no such run or trial.
     """
-    reader, states = LogReader(store, _run(store, wanted)), _states(store, wanted)
+    reader, states = _reader(store, wanted), _states(store, wanted)
     while True:
         is_driven = driven_sweep(store) == wanted.sweep  # asked first: what is said until its end is read below
-        yield [line for line in reader.new() if states is None or line.state_id in states]
+        reader = reader or _reader(store, wanted)  # who follows may be earlier than the first line
+        lines = reader.new() if reader is not None else []
+        yield [line for line in lines if states is None or line.state_id in states]
         if not (wanted.follow and is_driven):
             return
         time.sleep(every_s)
@@ -64,15 +66,14 @@ def runs_with_logs(store: ObjectStore, sweep: str) -> list[str]:
     return found
 
 
-def _run(store: ObjectStore, wanted: Wanted) -> str:
+def _reader(store: ObjectStore, wanted: Wanted) -> LogReader | None:
     names = runs_with_logs(store, wanted.sweep)
     found = names[-1:] if wanted.run is None else [name for name in names if name.startswith(wanted.run)]
-    if len(found) != 1:
-        rule = f"a run of {wanted.sweep} left a log" if wanted.run is None else "names one run that left a log"
-        got = ", ".join(names[-5:]) or "none: it was run by an older version, or `gc` removed them"
-        remedy = "`sweeper logs SWEEP --runs` lists them"
-        raise StoreError(Problem(where="--run", rule=rule, got=got, remedy=remedy))
-    return f"{wanted.sweep}.{found[0]}"
+    if wanted.run is not None and len(found) != 1:
+        remedy = f"`sweeper logs {wanted.sweep} --runs` lists them"
+        rule = "names one run that left a log, by the beginning of its name"
+        raise StoreError(Problem(where="--run", rule=rule, got=wanted.run, remedy=remedy))
+    return LogReader(store, f"{wanted.sweep}.{found[0]}") if found else None
 
 
 def _states(store: ObjectStore, wanted: Wanted) -> frozenset[str] | None:
