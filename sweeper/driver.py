@@ -24,6 +24,7 @@ from sweeper.store.lease import Holder, Wish, held
 from sweeper.store.ledger import DamagedLedger, Ledger, ledger_path, open_ledger
 from sweeper.store.logs import DRIVER, Level, LogWriter, run_name
 from sweeper.store.objects import ObjectStore
+from sweeper.store.pulse import PulseWriter
 from sweeper.store.sweeps import Revision, save_revision
 from sweeper.tracking.base import Tracker
 from sweeper.training.events import EpochDone, Event, ParentMissing, SegmentFailed
@@ -127,9 +128,10 @@ def run_sweep(run: Run) -> Outcome:
         ) as lease,
         _log_of(run, lease.run_id) as log,
         heard_by(partial(log.say, level="warning")),
+        closing(PulseWriter(run.store, lease.run_id)) as pulse,
         closing(open_ledger(ledger_path(run.store), run.store)) as ledger,
     ):
-        outcome = _Driver(run, ledger, log).drive()
+        outcome = _Driver(run, ledger, log, pulse).drive()
         log.say(f"the run ends: {outcome.status}, {outcome.epochs_trained} epochs trained")
     if taken_by:
         rule, got = "a driver keeps its store to the end", f"it was taken over by {taken_by[0]}"
@@ -159,8 +161,8 @@ def _log_of(run: Run, run_id: str) -> Iterator[LogWriter]:
 class _Driver:
     """One run in progress."""
 
-    def __init__(self, run: Run, ledger: Ledger, log: LogWriter) -> None:
-        self._run, self._ledger, self._log = run, ledger, log
+    def __init__(self, run: Run, ledger: Ledger, log: LogWriter, pulse: PulseWriter) -> None:
+        self._run, self._ledger, self._log, self._pulse = run, ledger, log, pulse
         sweep = run.sweep
         self._records = measured_records(sweep, ledger, run.store, self._tell)
         self._failures = read_failures(run.store, sweep.items_by_state)
@@ -238,6 +240,7 @@ class _Driver:
             cpu=resources.cpu,
             address=resources.address,
             on_events=self._note,
+            on_workers=lambda workers: self._pulse.beat(self._trained, self._dispatcher.pending_epochs, workers),
             on_warning=partial(self._tell, level="warning"),
             log=self._log,
             stop=stop,

@@ -27,17 +27,20 @@ from sweeper.cli.remote import address_option
 @click.option("--watch", "watched", is_flag=True, help="Go on showing it until it is done.")
 @json_option
 def status(sweep: str, store: str, stand_in: bool, watched: bool, as_json: bool) -> None:
-    """Show how many trials are done, open and failed."""
+    """Show how many trials are done, open and failed, and which worker does what."""
     from sweeper.reporting.status import status_rows, status_text
+    from sweeper.store.opening import open_store
+    from sweeper.store.pulse import read_pulse
 
     if watched and not as_json:
         _watch(sweep, store, stand_in)
         return
     view = open_sweep(sweep, store, stand_in)
+    pulse = read_pulse(open_store(store, create=False), view.revision.spec.name)
     if as_json:
-        click.echo(json.dumps({"schema_version": 1, "rows": status_rows(view)}, allow_nan=False))
+        click.echo(json.dumps({"schema_version": 1, "rows": status_rows(view, pulse)}, allow_nan=False))
     else:
-        click.echo(status_text(view))
+        click.echo(status_text(view, pulse))
 
 
 @click.command()
@@ -141,10 +144,16 @@ def _watch(sweep: str, store: str, stand_in: bool) -> None:
     from rich.console import Console
 
     from sweeper.reporting.load import open_view
-    from sweeper.reporting.watch import watch
+    from sweeper.reporting.watch import Glance, watch
     from sweeper.store.lease import driven_sweep
     from sweeper.store.opening import open_store
+    from sweeper.store.pulse import read_pulse
 
     name, opened = name_of(sweep, stand_in), open_store(store, create=False)
+
+    def look() -> Glance:
+        is_driven = driven_sweep(opened) == name
+        return Glance(view=open_view(opened, name), pulse=read_pulse(opened, name), is_driven=is_driven)
+
     with leaving_quietly():
-        watch(lambda: (open_view(opened, name), driven_sweep(opened) == name), Console())
+        watch(look, Console())

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from sweeper.execution.dispatcher import Dispatcher
 from sweeper.store.logs import LogWriter
+from sweeper.store.pulse import AtWork
 from sweeper.training.events import Event
 
 
@@ -23,6 +24,7 @@ class Job:
         cpu: CPUs per trial.
         address: Ray address, None for Ray's own choice.
         on_events: called in the driver's thread with what workers report; must be quick.
+        on_workers: called now and then with what each worker does; must be quick.
         on_warning: called with a line for the user.
         log: of the driver; workers write logs of the same run.
         stop: tells whether to stop after the epochs in progress; finished epochs are kept.
@@ -36,6 +38,7 @@ class Job:
     cpu: float
     address: str | None
     on_events: Callable[[list[Event]], None]
+    on_workers: Callable[[tuple[AtWork, ...]], None]
     on_warning: Callable[[str], None]
     log: LogWriter
     stop: Callable[[], bool]

@@ -9,6 +9,7 @@ from sweeper.plan.tree import Tree
 from sweeper.plan.trials import Trial
 from sweeper.records import Failure
 from sweeper.spec.schema import Evaluation
+from sweeper.store.pulse import AtWork
 from sweeper.training.events import EpochDone, Event, SegmentFailed
 from sweeper.training.order import Order
 
@@ -107,6 +108,18 @@ class Dispatcher:
     def pending_epochs(self) -> int:
         """Training epochs that have no records yet and may still be wanted."""
         return len(self._unmeasured)
+
+    def at_work(self, segment_id: str, process: str, epoch: int | None) -> AtWork:
+        """Returns what a worker does that is through with an epoch of a segment; None: with none yet."""
+        segment = self.tree.segments[segment_id]
+        return AtWork(
+            process=process,
+            segment_id=segment_id,
+            epoch=epoch,
+            first_epoch=min(segment.states),
+            last_epoch=max(segment.states),
+            trial_ids=segment.trials,
+        )
 
     def next_unmeasured(self, segment_id: str) -> tuple[int, str]:
         """Returns epoch and state of the first epoch of a segment that has no records; the last, where all have."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from sweeper.errors import SweeperError
 from sweeper.execution.dispatcher import Dispatcher
 from sweeper.records import Failure
-from sweeper.training.events import Event, ParentMissing, SegmentFailed
+from sweeper.store.pulse import AtWork
+from sweeper.training.events import EpochDone, Event, ParentMissing, SegmentFailed
 from sweeper.training.order import Order
 
 MAX_DEATHS = 3  # of workers before one and the same epoch, before it counts as failed for this run
@@ -45,12 +46,17 @@ class Collected:
     Attributes:
         deliveries: what workers handed in.
         error: what ends the run, if anything.
-        idle: nobody is at work.
+        workers: what each one does that is at work.
     """
 
     deliveries: tuple[Delivery, ...]
     error: SweeperError | None
-    idle: bool
+    workers: tuple[AtWork, ...]
+
+    @property
+    def idle(self) -> bool:
+        """Nobody is at work."""
+        return not self.workers
 
 
 class Exchange:
@@ -59,6 +65,8 @@ class Exchange:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._at_work: dict[str, str] = {}  # segment by trial
+        self._processes: dict[str, str] = {}  # of the workers, by trial
+        self._epochs: dict[str, int] = {}  # the last one of each segment
         self._deaths: Counter[str] = Counter()  # by the state that was to be made
         self._missing: Counter[str] = Counter()  # by segment
         self._outbox: list[Delivery] = []
@@ -67,8 +75,9 @@ class Exchange:
 
     # -- for workers ----------------------------------------------------------------------------------------------
 
-    def turn(self, trial_id: str) -> Turn:
+    def turn(self, trial_id: str, process: str = "") -> Turn:
         """Returns what the worker of a trial does next: its own path first, any ready segment rather than wait."""
+        self._processes[trial_id] = process
         self.lost(trial_id)  # it asks for work, so what it had is not being done
         if self._stopping or self._error or self._dispatcher.trial_status(trial_id) != "open":
             return Turn(done=True)
@@ -85,6 +94,8 @@ class Exchange:
         segment_id = delivery.segment_id
         for event in delivery.events:
             self._dispatcher.note(segment_id, event)
+            if isinstance(event, EpochDone):
+                self._epochs[segment_id] = event.epoch
         self._outbox.append(delivery)
         goes_well = all_epochs(delivery.events)
         if delivery.finished and goes_well:
@@ -138,7 +149,11 @@ class Exchange:
     def collect(self) -> "Collected":
         """Returns what came in since the last call."""
         deliveries, self._outbox = self._outbox, []
-        return Collected(deliveries=tuple(deliveries), error=self._error, idle=not self._at_work)
+        workers = (
+            self._dispatcher.at_work(segment_id, self._processes[trial_id], self._epochs.get(segment_id))
+            for trial_id, segment_id in self._at_work.items()
+        )
+        return Collected(deliveries=tuple(deliveries), error=self._error, workers=tuple(workers))
 
     def stop(self) -> None:
         """Asks all workers to end after the epoch in progress."""

@@ -8,7 +8,7 @@ from sweeper.execution.worker import Worker
 from sweeper.execution.worker_log import logged, process_name
 from sweeper.store.opening import open_store
 from sweeper.tasks.base import OUT_OF_MEMORY
-from sweeper.training.events import ParentMissing, SegmentFailed
+from sweeper.training.events import EpochDone, ParentMissing, SegmentFailed
 from sweeper.training.order import Order
 
 
@@ -41,6 +41,8 @@ def _train(worker: Worker, order: Order, job: Job) -> None:
 def _train_in_memory(worker: Worker, order: Order, job: Job) -> None:
     with closing(logged(worker.train(order), order, job.log, process_name())) as events:
         for event in events:
+            epoch = event.epoch if isinstance(event, EpochDone) else None
+            job.on_workers((job.dispatcher.at_work(order.segment_id, process_name(), epoch),))
             job.dispatcher.note(order.segment_id, event)
             job.on_events([event])
             if isinstance(event, SegmentFailed | ParentMissing):

@@ -186,7 +186,7 @@ class SegmentTrainable(tune.Trainable):
         try:
             while True:
                 if self._segment_id is None:
-                    turn: Turn = ray.get(self._exchange.turn.remote(self._trial_id))
+                    turn: Turn = ray.get(self._exchange.turn.remote(self._trial_id, self._log.process))
                     if turn.done:
                         return {**self._shown, "segment": "", "done": True}
                     if turn.order is not None:
@@ -287,6 +287,7 @@ class _Collector(_StaysHere, tune.Callback):
         self._collected_at = time.monotonic()
         collected: Collected = ray.get(self._exchange.collect.remote())
         self.drained = self._stopped and collected.idle
+        self._job.on_workers(collected.workers)
         for delivery in collected.deliveries:
             for event in delivery.events:
                 self._job.dispatcher.note(delivery.segment_id, event)

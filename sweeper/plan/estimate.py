@@ -103,7 +103,7 @@ class PlanSummary:
     def _time(self) -> str:
         if self.seconds_to_run is None or self.seconds_per_epoch is None:
             return "unknown: no epoch of this sweep has been measured in this store yet"
-        low, middle, high = (_duration(seconds) for seconds in self.seconds_to_run)
+        low, middle, high = (duration(seconds) for seconds in self.seconds_to_run)
         return f"{middle} ({low} to {high}; from measured epochs of {self.seconds_per_epoch[1]:.3g} s)"
 
     def _disk(self) -> str:
@@ -200,7 +200,8 @@ def _percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.0f} %" if whole else "0 %"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Returns a time for people."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

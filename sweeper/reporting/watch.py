@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.live import Live
@@ -9,16 +10,31 @@ from rich.text import Text
 
 from sweeper.reporting.status import status_text
 from sweeper.reporting.view import SweepView
+from sweeper.store.pulse import Pulse
 
 EVERY_S = 2.0
-_MEMORY_S = 60.0  # over which the rate is taken
 
 
-def watch(read: Callable[[], tuple[SweepView, bool]], console: Console, every_s: float = EVERY_S) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Glance:
+    """A sweep at one moment.
+
+    Attributes:
+        view: how it stands.
+        pulse: of the run that trains it.
+        is_driven: whether there is one, as far as can be known from here.
+    """
+
+    view: SweepView
+    pulse: Pulse | None
+    is_driven: bool
+
+
+def watch(read: Callable[[], Glance], console: Console, every_s: float = EVERY_S) -> None:
     """Shows a sweep until nothing is open, or nobody trains it any more.
 
     Args:
-        read: returns the sweep as it stands, and whether a driver runs it.
+        read: looks at the sweep.
         console: a terminal is drawn over; anything else gets a text per change.
         every_s: seconds between two looks.
     """
@@ -34,22 +50,18 @@ def watch(read: Callable[[], tuple[SweepView, bool]], console: Console, every_s:
         before = text
 
 
-def _texts(read: Callable[[], tuple[SweepView, bool]], every_s: float) -> Iterator[str]:
-    seen: list[tuple[float, int]] = []
+def _texts(read: Callable[[], Glance], every_s: float) -> Iterator[str]:
     while True:
-        view, is_driven = read()
-        now, measured = time.monotonic(), len(view.records)
-        seen = [(when, count) for when, count in seen if now - when <= _MEMORY_S] + [(now, measured)]
+        glance = read()
+        view = glance.view
         is_open = any(view.status(trial_id) == "open" for trial_id in view.trials)
-        yield f"{status_text(view)}\n{_pace(seen, is_driven=is_driven) if is_open else 'done'}"
-        if not (is_open and is_driven):
+        yield f"{status_text(view, glance.pulse)}\n{_end(glance) if is_open else 'done'}"
+        if not (is_open and glance.is_driven):
             return
         time.sleep(every_s)
 
 
-def _pace(seen: list[tuple[float, int]], *, is_driven: bool) -> str:
-    """Says how fast epochs come in."""
-    if not is_driven:
-        return f"{seen[-1][1]} epochs measured; nobody trains it now"
-    seconds, epochs = seen[-1][0] - seen[0][0], seen[-1][1] - seen[0][1]
-    return f"{seen[-1][1]} epochs measured" + (f", {epochs / seconds:.1f} per second" if seconds > 0 else "")
+def _end(glance: Glance) -> str:
+    if not glance.is_driven:
+        return "nobody trains it now; `sweeper run` goes on with it"
+    return "running" if glance.pulse is not None else "running; no worker has begun yet"

@@ -1,5 +1,6 @@
 """The driver: one at a time on a store, and what becomes of failures."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,10 +11,13 @@ from sweeper.errors import DataError, OutOfMemory, Problem, SpecError, StoreErro
 from sweeper.execution.devices import Device, gpus_per_trial
 from sweeper.execution.local import LocalBackend
 from sweeper.execution.prepare import ResolvedSweep
+from sweeper.execution.worker_log import process_name
 from sweeper.launch import retry_failed
 from sweeper.records import GpuMemory
 from sweeper.store.ledger import LEDGER, remove_ledger
 from sweeper.store.local import LocalStore
+from sweeper.store.opening import open_store
+from sweeper.store.pulse import read_pulse
 from sweeper.tasks.behavior import BehaviorTask
 
 TWO_RATES = {"axes": {"training.optimizer.lr": [1e30, 0.01]}, "training": {"max_epochs": 3}}
@@ -32,6 +36,28 @@ def test_a_loss_that_explodes_fails_its_trial_and_no_other(engine, tmp_path):
     again = engine.run(tmp_path / "store", **TWO_RATES)
     assert (again.status, again.epochs_trained, again.backends) == ("failed", 0, 0)
     assert again.outcome.view.failure(broken.trial_id) == view.failure(broken.trial_id)
+
+
+def test_a_run_has_a_pulse(engine, tmp_path, monkeypatch):
+    monkeypatch.setattr("sweeper.store.pulse.BEAT_EVERY_S", 0.0)
+    seen = []
+
+    class Looking(LocalBackend):
+        def run(self, job):
+            def look(events):
+                seen.append(read_pulse(open_store(tmp_path / "store"), "test"))
+                job.on_events(events)
+
+            super().run(replace(job, on_events=look))
+
+    ran = engine.run(tmp_path / "store", Looking, training={"max_epochs": 3})
+    trial = ran.sweep.trials[0]
+    workers = [worker for pulse in seen if pulse for worker in pulse.workers]
+    assert [worker.epoch for worker in workers] == [0, 1, 2, 3]
+    assert {worker.process for worker in workers} == {process_name()}
+    assert all(worker.trial_ids == (trial.trial_id,) for worker in workers)
+    assert seen[-1].trained == 2, "of the epoch before"
+    assert list(open_store(tmp_path / "store").keys("control")) == []
 
 
 RATES = {"axes": {"training.optimizer.lr": [1e30, 2e30, 3e30, 0.01]}, "training": {"max_epochs": 3}}

@@ -214,7 +214,8 @@ def test_an_empty_table_has_its_header(format_):
     if format_ == "parquet":
         assert pq.read_table(io.BytesIO(data)).column_names == ["trial_id", "epoch"]
     else:
-        assert data == {"csv": b"trial_id,epoch\n", "json": b"[]\n", "text": b"trial_id  epoch\n"}[format_]
+        expected = {"csv": b"trial_id,epoch\n", "json": b"[]\n", "text": b"trial_id  epoch\n"}
+        assert data == {**expected, "envelope": b'{"schema_version": 1, "rows": []}\n'}[format_]
 
 
 def test_text_streams_and_paths_get_the_same(view, tmp_path):

@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -56,7 +57,7 @@ def test_an_error_is_written_at_once(store, writer) -> None:
 
 def test_processes_are_put_in_order_by_time(store, writer, monkeypatch) -> None:
     clock = itertools.count(1.0)
-    monkeypatch.setattr(logs.time, "time", lambda: next(clock))
+    monkeypatch.setattr(logs, "time", SimpleNamespace(time=lambda: next(clock)))
     other = LogWriter(store, RUN, "driver")
     for speaker, text in ((writer, "a"), (other, "b"), (writer, "c")):
         speaker.say(text)
