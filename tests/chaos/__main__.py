@@ -17,13 +17,20 @@ HEAD = (
     "| of these, s | workers gone, s | all gone, s | records missing | differences |"
 )
 SHOWN = 20
-FAULTS = {"workers": (kill_workers, 10.0), "drivers": (kill_drivers, 8.0), "nodes": (remove_nodes, 8.0)}
+FAULTS = {
+    "worker": (kill_workers, 10.0),
+    "driver": (kill_drivers, 8.0),
+    "node": (remove_nodes, 8.0),
+}  # with the longest pause after an epoch, in seconds
 
 
 def row(tally: Tally) -> str:
     """Returns the line of a fault."""
-    cells = [tally.fault, tally.kills, tally.sweeps, len(tally.incomplete), tally.given_up]
-    cells += [f"{max(loss.epochs for loss in tally.losses)} + 1", f"{max(loss.seconds for loss in tally.losses):.1f}"]
+    cells = [tally.fault, f"{tally.kills} of {tally.wanted}", tally.sweeps, len(tally.incomplete), tally.given_up]
+    cells += [
+        f"{max((loss.epochs for loss in tally.losses), default=0)} + 1",
+        f"{max((loss.seconds for loss in tally.losses), default=0.0):.1f}",
+    ]
     cells += [f"{max(times):.1f}" if times else "" for times in (tally.workers_gone_s, tally.all_gone_s)]
     cells += [len(tally.missing), len(tally.differences)]
     return f"| {' | '.join(map(str, cells))} |"
@@ -33,10 +40,11 @@ def row(tally: Tally) -> str:
 @click.option("--workers", default=50, show_default=True, help="Kills of workers.")
 @click.option("--drivers", default=20, show_default=True, help="Kills of drivers.")
 @click.option("--nodes", default=10, show_default=True, help="Removed nodes.")
+@click.option("--minutes", default=60.0, show_default=True, help="After these, one fault makes way for the next.")
 @click.option("--seed", default=1, show_default=True, help="Of the moments and the victims.")
-def main(workers: int, drivers: int, nodes: int, seed: int) -> None:
+def main(workers: int, drivers: int, nodes: int, minutes: float, seed: int) -> None:
     """Lets chaos loose on a sweep of its own in a temporary folder."""
-    counts = {"workers": workers, "drivers": drivers, "nodes": nodes}
+    counts = {"worker": workers, "driver": drivers, "node": nodes}
     failed = False
     with tempfile.TemporaryDirectory(prefix="sweeper-chaos-") as folder:
         yardstick = make_yardstick(Path(folder), is_long=True)
@@ -46,7 +54,8 @@ def main(workers: int, drivers: int, nodes: int, seed: int) -> None:
         for name, (strike, pause_s) in FAULTS.items():
             if counts[name]:
                 began = time.monotonic()
-                tally = strike(yardstick, counts[name], Random(f"{seed} {name}"), pause_s=pause_s)
+                tally = Tally(fault=name, wanted=counts[name], until=began + 60 * minutes)
+                strike(yardstick, tally, Random(f"{seed} {name}"), pause_s=pause_s)
                 click.echo(row(tally))
                 click.echo(f"{name}: {time.monotonic() - began:.0f} s", err=True)
                 for finding in (tally.incomplete + tally.missing + tally.differences)[:SHOWN]:

@@ -1,5 +1,6 @@
 """The faults, at random moments drawn from a seed, and what each of them was seen to cost."""
 
+import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +24,8 @@ class Tally:
 
     Attributes:
         fault: its name.
+        wanted: how often it is to strike.
+        until: by the monotonic clock: it strikes no more, though fewer were than wanted.
         kills: how often it struck.
         sweeps: how many sweeps it struck.
         incomplete: what the runs said that ended otherwise than complete.
@@ -35,6 +38,8 @@ class Tally:
     """
 
     fault: str
+    wanted: int
+    until: float = math.inf
     kills: int = 0
     sweeps: int = 0
     given_up: int = 0
@@ -45,6 +50,10 @@ class Tally:
     missing: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
 
+    def goes_on(self) -> bool:
+        """Tells whether it is to strike again."""
+        return self.kills < self.wanted and time.monotonic() < self.until
+
 
 class Victim:
     """One sweep that is struck again and again, and must end as if it had not been."""
@@ -52,7 +61,7 @@ class Victim:
     def __init__(self, yardstick: Yardstick, tally: Tally) -> None:
         self.yardstick, self.tally = yardstick, tally
         tally.sweeps += 1
-        self.store = yardstick.folder / f"{tally.fault.replace(' ', '-')}-{tally.sweeps}"
+        self.store = yardstick.folder / f"{tally.fault}-{tally.sweeps}"
         self._known: dict[str, object] = {}
         self._seen = 0
 
@@ -88,17 +97,15 @@ class Victim:
         tally.missing += [key for key, values in self._known.items() if final.get(key) != values]
 
 
-def kill_workers(yardstick: Yardstick, count: int, random: Random, *, pause_s: float) -> Tally:
+def kill_workers(yardstick: Yardstick, tally: Tally, random: Random, *, pause_s: float) -> None:
     """Kills workers of running drivers, which go on."""
-    tally = Tally(fault="worker")
-    while tally.kills < count:
+    while tally.goes_on():
         victim = Victim(yardstick, tally)
         with Driver(yardstick, victim.store) as driver:
-            while tally.kills < count and victim.await_progress(driver):
+            while tally.goes_on() and victim.await_progress(driver):
                 time.sleep(random.uniform(0, pause_s))
                 strike_worker(victim, driver, random)
             victim.finish(driver)
-    return tally
 
 
 def strike_worker(victim: Victim, driver: Driver, random: Random) -> None:
@@ -108,20 +115,18 @@ def strike_worker(victim: Victim, driver: Driver, random: Random) -> None:
         victim.struck()
 
 
-def kill_drivers(yardstick: Yardstick, count: int, random: Random, *, pause_s: float) -> Tally:
+def kill_drivers(yardstick: Yardstick, tally: Tally, random: Random, *, pause_s: float) -> None:
     """Kills drivers, in the middle and while they start; the same command goes on."""
-    tally = Tally(fault="driver")
     with _measuring(tally) as left:
-        while tally.kills < count:
+        while tally.goes_on():
             victim = Victim(yardstick, tally)
             while True:
                 with Driver(yardstick, victim.store) as driver:
-                    if tally.kills < count and _moment_comes(victim, driver, random, pause_s):
+                    if tally.goes_on() and _moment_comes(victim, driver, random, pause_s):
                         left.append(strike_driver(victim, driver))
                         continue
                     victim.finish(driver)
                 break
-    return tally
 
 
 def _moment_comes(victim: Victim, driver: Driver, random: Random, pause_s: float) -> bool:
@@ -152,19 +157,17 @@ def _measuring(tally: Tally) -> Iterator[list["Future[float]"]]:
     tally.all_gone_s += [each.result() for each in left]
 
 
-def remove_nodes(yardstick: Yardstick, count: int, random: Random, *, pause_s: float) -> Tally:
+def remove_nodes(yardstick: Yardstick, tally: Tally, random: Random, *, pause_s: float) -> None:
     """Takes nodes out of a cluster, and puts others in, while a sweep runs on it."""
-    tally = Tally(fault="node")
     with Cluster(NUM_NODES) as cluster:
-        while tally.kills < count:
+        while tally.goes_on():
             victim = Victim(yardstick, tally)
             with Driver(yardstick, victim.store, "--address", cluster.address) as driver:
-                while tally.kills < count and victim.await_progress(driver):
+                while tally.goes_on() and victim.await_progress(driver):
                     time.sleep(random.uniform(0, pause_s))
                     if driver.is_running():
                         strike_node(victim, cluster, random)
                 victim.finish(driver)
-    return tally
 
 
 def strike_node(victim: Victim, cluster: Cluster, random: Random) -> None:

@@ -16,7 +16,7 @@ SLACK_S = 30.0  # of a busy machine
 
 def test_whatever_is_killed_the_sweep_ends_with_the_same_numbers(tmp_path: Path) -> None:
     """Two workers and their driver on a Ray of this machine, two nodes and the driver on a cluster, then peace."""
-    tally, random = Tally(fault="all"), Random(1)
+    tally, random = Tally(fault="all", wanted=6), Random(1)
     victim = Victim(make_yardstick(tmp_path, is_long=False), tally)
     left: list[Future[float]] = []
 
