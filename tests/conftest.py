@@ -123,6 +123,8 @@ class Engine:
         sweep: Any = None,
         max_failed: int | None = None,
         gpu: Any = lambda measured: 0.0,
+        tracker: Any = None,
+        wait: bool = False,
         **changes: Any,
     ) -> Ran:
         from sweeper.driver import Run, run_sweep
@@ -145,7 +147,8 @@ class Engine:
             cache=self.cache,
             backend=make,
             gpu=gpu,
-            tracker=NullTracker(),
+            tracker=tracker or NullTracker(),
+            wait=wait,
             progress=watch,
             stop=stop,
             max_failed=max_failed,

@@ -137,10 +137,10 @@ class Lease:
             time.sleep(_LOOK_S)
 
     def release(self) -> None:
-        """Gives the store back; one that cannot be told will be taken for left behind."""
+        """Gives the store back; where that cannot be written any more, it is free once this process has ended."""
         self._released.set()
         self._thread.join(timeout=RENEW_S)
-        with suppress(StoreError):
+        with suppress(StoreError):  # a full disk has been told of
             for wish in get_args(Wish):
                 self._store.drop("control", _wish_key(wish, self._me))
             if latest(self._store)[0] == self._number:

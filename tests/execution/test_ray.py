@@ -254,6 +254,20 @@ def logged(store: Path) -> list[Any]:
     return lines
 
 
+def test_what_a_worker_notices_is_a_line_of_the_run(cluster, light, engine, tmp_path: Path):
+    def stumble(epoch: int) -> None:
+        from sweeper.notices import notice
+
+        notice(f"damaged: a file in epoch {epoch}")
+
+    backend = cluster.RayBackend(light(tmp_path / "log", stumble))
+    ran = engine.run(tmp_path / "store", lambda: backend, training={"max_epochs": 2}, **ALL)
+    assert [note for note in ran.watch.notes if "damaged" in note] == [
+        "damaged: a file in epoch 1",
+        "damaged: a file in epoch 2",
+    ]
+
+
 def test_a_stop_keeps_every_finished_epoch(cluster, light, engine, tmp_path: Path):
     backend = cluster.RayBackend(light(tmp_path / "log", lambda epoch: time.sleep(0.3)))
     sweep = {**ALL, "training": {"max_epochs": 30}}
