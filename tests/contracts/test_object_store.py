@@ -110,8 +110,12 @@ def test_a_dropped_object_is_gone_and_can_be_put_again(store: ObjectStore) -> No
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty"])
-def test_a_damaged_object_is_moved_aside_and_counts_as_absent(
-    store: ObjectStore, overwrite: Callable[[str, bytes], None], address: str, damage: str
+def test_a_damaged_object_is_named_moved_aside_and_counts_as_absent(
+    store: ObjectStore,
+    overwrite: Callable[[str, bytes], None],
+    address: str,
+    damage: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     from sweeper.store.objects import seal
 
@@ -123,6 +127,8 @@ def test_a_damaged_object_is_moved_aside_and_counts_as_absent(
     assert not store.put("states", "key", b"payload"), "nor is it replaced"
     assert store.get("states", "key") is None
     assert not store.has("states", "key")
+    named = [said for said in caplog.messages if said.startswith("damaged: ")]
+    assert [f"{store.address}/states/ke/key (" in said for said in named] == [True]
     assert [(file.name.startswith("damaged/states/key."), file.size) for file in store.files(DAMAGED)] == [
         (True, len(bad))
     ]

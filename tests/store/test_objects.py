@@ -46,12 +46,15 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_object_is_moved_aside_and_counts_as_absent(store: LocalStore, damage: str) -> None:
+def test_a_damaged_object_is_named_moved_aside_and_counts_as_absent(
+    store: LocalStore, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
     store.put("states", "key", b"payload" * 10)
     DAMAGE[damage](store.path("states", "key"))
     bad = store.path("states", "key").read_bytes()
     assert store.get("states", "key") is None
     assert not store.has("states", "key")
+    assert [str(store.path("states", "key")) in said for said in caplog.messages] == [True]
     assert [path.read_bytes() for path in (store.root / "damaged" / "states").iterdir()] == [bad]
     assert store.put("states", "key", b"again")
     assert store.get("states", "key") == b"again"
