@@ -67,7 +67,7 @@ def _run_there(context: click.Context, address: str, named: str) -> int:
     name, spec = name_of(named, stand_in), spec_in(named, stand_in)
     takes_spec = "spec" in context.params and spec is not None
     words = list(_words(context))
-    with packed(Path(named) if takes_spec else None) as parcel:
+    with packed(Path(named) if takes_spec else None, stand_in=stand_in) as parcel:
         from sweeper.execution.ray_jobs import Head
 
         sent = [str(parcel.spec), *(["--stand-in"] if stand_in else [])] if takes_spec else [name]

@@ -37,11 +37,12 @@ class Parcel:
 
 
 @contextmanager
-def packed(spec: Path | None) -> Iterator[Parcel]:
+def packed(spec: Path | None, *, stand_in: bool = False) -> Iterator[Parcel]:
     """Lays out what travels in a temporary folder, which is removed at the end.
 
     Args:
         spec: a spec file that is valid; None for a verb that needs none.
+        stand_in: the self-made set takes the place of what the spec names.
 
     Raises:
         SpecError: a manifest is not here, or weights are named by a relative path.
@@ -53,7 +54,7 @@ def packed(spec: Path | None) -> Iterator[Parcel]:
         packages = (code / "sweeper", code / "sweeper_models")
         for package in packages:
             shutil.copytree(_installed(package.name), package, ignore=shutil.ignore_patterns("__pycache__"))
-        files = [] if spec is None else [spec.absolute(), *named_files(spec)]
+        files = [] if spec is None else [spec.absolute(), *([] if stand_in else named_files(spec))]
         root = Path(os.path.commonpath([file.parent for file in files])) if files else work
         for file in files:
             target = work / file.relative_to(root)
@@ -71,34 +72,70 @@ def named_files(spec: Path) -> list[Path]:
     """Returns the manifests that a spec names by relative paths, in its order; others must lie on the cluster.
 
     Raises:
-        SpecError: one is not here, or weights are named by a relative path.
+        SpecError: one is not here; or data or weights, which do not travel, are named by relative paths.
     """
     document = parse_document(spec.read_text(encoding="utf-8"), str(spec))
     assert document.root is not None, "the spec is valid"
     found: dict[Path, None] = {}
     problems: list[Problem] = []
-
-    def collect(name: str, value: Any, place: Location) -> Any:
-        if name == "model.pretrained" and is_local_weights(value) and not _is_elsewhere(value):
-            rule, remedy = "weights do not travel to a cluster", "Name them by their absolute path there"
-            problems.append(Problem(where=document.where(place), rule=rule, got=value, remedy=remedy))
-        if name not in ("data.manifest", "evaluation.sets"):
-            return value
-        for text in value if isinstance(value, list) else [value]:
-            if not isinstance(text, str) or text.startswith("builtin:") or _is_elsewhere(text):
-                continue
-            file = Path(os.path.normpath(spec.absolute().parent / _filled(text)))
+    for name, text, place in _paths_in(document.root.value):
+        if _is_elsewhere(text):
+            continue
+        file = Path(os.path.normpath(spec.absolute().parent / _filled(text)))
+        if name == "model.pretrained":
+            problems.append(_stays(document.where(place), text))
+        elif file.is_file():
+            problems += _relative_data(file) if file not in found else []
             found[file] = None
-            if not file.is_file():
-                rule, remedy = "a manifest that is named by a relative path travels along", "Check the path"
-                got = f"no file {file}"
-                problems.append(Problem(where=document.where(place), rule=rule, got=got, remedy=remedy))
-        return value
-
-    rewrite(document.root.value, collect)
+        else:
+            rule, remedy = "a manifest that is named by a relative path travels along", "Check the path"
+            problems.append(Problem(where=document.where(place), rule=rule, got=f"no file {file}", remedy=remedy))
     if problems:
         raise SpecError(problems)
     return list(found)
+
+
+def _paths_in(raw: dict[str, Any]) -> list[tuple[str, str, Location]]:
+    """Returns the paths of a spec: field, text, place."""
+    found: list[tuple[str, str, Location]] = []
+
+    def collect(name: str, value: Any, place: Location) -> Any:
+        if name in ("data.manifest", "evaluation.sets") or (name == "model.pretrained" and is_local_weights(value)):
+            texts = value if isinstance(value, list) else [value]
+            found.extend((name, text, place) for text in texts if text and not text.startswith("builtin:"))
+        return value
+
+    rewrite(raw, collect)
+    return found
+
+
+def _relative_data(manifest: Path) -> list[Problem]:
+    """Returns what a manifest names relative to itself. A variable that is not set here may be set there."""
+    document = parse_document(manifest.read_text(encoding="utf-8"), str(manifest))
+    return [
+        _stays(document.where(place), text)
+        for place, text in _data_in(document.root.value if document.root is not None else None)
+        if not _is_elsewhere(text) and all(os.environ.get(variable[1]) for variable in VARIABLE.finditer(text))
+    ]
+
+
+def _data_in(value: Any, place: Location = ()) -> Iterator[tuple[Location, str]]:
+    """Yields the values of the keys under which a manifest names files and folders."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in parts:
+        if key in ("file", "folder") and isinstance(part, str):
+            yield (*place, key), part
+        else:
+            yield from _data_in(part, (*place, key))
+
+
+def _stays(where: str, text: str) -> Problem:
+    return Problem(
+        where=where,
+        rule="data and weights do not travel to a cluster, and are named by their absolute path there",
+        got=text,
+        remedy="Give that path, or a variable in it such as ${THINGS_IMAGES}, which travels with the value it has here",
+    )
 
 
 def _installed(package: str) -> str:

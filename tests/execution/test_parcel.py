@@ -68,8 +68,25 @@ def test_what_is_missing_is_told_at_its_place(spec: Path) -> None:
     )
     with pytest.raises(SpecError) as caught:
         named_files(spec)
-    places = [problem.where.removeprefix(str(spec)) for problem in caught.value.problems]
-    assert places == [":2:18", ":3:42"]
+    assert {problem.where.removeprefix(str(spec)) for problem in caught.value.problems} == {":2:18", ":3:42"}
+
+
+def test_data_that_would_not_be_found_there_are_told_here(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = spec.parent.parent / "data" / "pool.yaml"
+    lines = [
+        "images: {folder: images}",
+        "targets: {file: '${UNSET:-../t.csv}'}",
+        "references: [{file: '${SET}/r.mat'}]",
+    ]
+    manifest.write_text("\n".join([*lines, "triplets: {file: /shared/t.txt}"]))
+    monkeypatch.delenv("UNSET", raising=False)
+    monkeypatch.setenv("SET", "beside")
+    with pytest.raises(SpecError) as caught:
+        named_files(spec)
+    found = [(problem.where.removeprefix(str(manifest)), problem.got) for problem in caught.value.problems]
+    assert found == [(":1:18", "images"), (":3:21", "${SET}/r.mat")]
+    with packed(spec, stand_in=True) as parcel:
+        assert [file.name for file in parcel.folder.rglob("*.yaml")] == ["spec.yaml"]
 
 
 @pytest.mark.parametrize("output", ["plain", "encoded", "live"])
