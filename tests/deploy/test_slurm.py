@@ -21,11 +21,12 @@ SCRIPT = ROOT / "deploy" / "slurm.sbatch"
 ALONE = ["unshare", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"]), "--pid", "--fork", "--mount-proc"]
 SPEC = """\
 name: tiny
-data: {manifest: builtin:selfmade}
+data: {manifest: small.yaml}
 model: {backbone: tiny-clip, pretrained: builtin, adapter: {rank: 4}}
 training: {optimizer: {lr: 1e-3}, batch_size: 16, max_epochs: 3000}
 evaluation: {bootstraps: 3}
 """
+MANIFEST = "name: small\ngenerator: {name: drawings, num_train: 45, num_test: 12, seed: 1}\n"
 SRUN = """\
 #!/bin/sh
 while [ "$1" != ray ]; do shift; done
@@ -86,6 +87,7 @@ class Node:
 @pytest.mark.skipif(not has_namespaces(), reason="needs bash and unshare, and the right to use them")
 def test_a_sweep_drains_before_the_limit_and_goes_on_when_requeued(tmp_path: Path) -> None:
     node = Node(tmp_path)
+    (tmp_path / "small.yaml").write_text(MANIFEST)
     (tmp_path / "tiny.yaml").write_text(SPEC)
     words = ("tiny.yaml", "--tracking-uri", "off")
     try:
@@ -101,7 +103,7 @@ def test_a_sweep_drains_before_the_limit_and_goes_on_when_requeued(tmp_path: Pat
         assert "interrupted; go on with" in node.log.read_text(), "it drained"
         assert not (node.ray / "disk" / f"sweeper-{os.getpid()}").exists()
 
-        (tmp_path / "tiny.yaml").write_text(SPEC.replace("3000", "30"))  # else it would never be done
+        (tmp_path / "tiny.yaml").write_text(SPEC.replace("3000", "12"))  # else it would never be done
         assert node.ends(node.sbatch(*words)) == 0, node.log.read_text()
         assert "the sweep is done" in node.log.read_text()
         assert (tmp_path / "slurm" / "asked").read_text().count("requeue") == 1, "what is done is not requeued"
