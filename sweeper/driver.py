@@ -182,6 +182,7 @@ class _Driver:
         )
         self._trials_of_state = _trials_of_state(self._revision)
         self._trained = 0
+        self._is_short_of_memory = False  # under the share of a GPU that trials have now
         self._failed_now: set[str] = set()  # trials through a state that could not be made in this run
         self._is_indexing = True
         self._gpu_memory = {memory for records in self._records.values() for memory in _gpu_memory_of(records)}
@@ -211,15 +212,25 @@ class _Driver:
         return SweepView(revision=self._revision, records=self._records, failures=self._failures)
 
     def _train(self) -> None:
-        """Runs the backend; where nobody knows what a trial needs of a GPU, first until one epoch has been measured."""
+        """Runs the backend; where nobody knows what a trial needs of a GPU, first until one epoch has been measured.
+
+        Under `auto` the share is doubled, up to a whole GPU, when it turns out too small.
+        """
         run = self._run
         gpu = run.gpu(self._gpu_memory)
         if gpu is None:
             self._tell("resources.gpu is auto: one epoch is measured on a whole GPU first")
             run.backend().run(self._job(1.0, lambda: bool(self._gpu_memory) or self._is_over()))
             gpu = run.gpu(self._gpu_memory) or 1.0
-        if not self._dispatcher.is_done and not self._is_over():
-            run.backend().run(self._job(gpu, self._is_over))
+        while not self._dispatcher.is_done and not self._is_over():
+            self._is_short_of_memory = False
+            may_raise = run.sweep.spec.resources.gpu == "auto" and 0 < gpu < 1
+            ends = self._is_over if not may_raise else lambda: self._is_over() or self._is_short_of_memory
+            run.backend().run(self._job(gpu, ends))
+            if not (may_raise and self._is_short_of_memory):
+                return
+            gpu = min(2 * gpu, 1.0)
+            self._tell(f"a trial ran out of GPU memory: from here on each gets {gpu:g} GPU", level="warning")
 
     def _is_over(self) -> bool:
         """Tells whether to drain: the user wants it, or too many trials failed."""
@@ -227,6 +238,9 @@ class _Driver:
 
     def _gives_up(self) -> bool:
         return self._run.max_failed is not None and len(self._failed_now) > self._run.max_failed
+
+    def _note_short_of_memory(self) -> None:
+        self._is_short_of_memory = True
 
     def _job(self, gpu: float, stop: Callable[[], bool]) -> Job:
         run = self._run
@@ -241,6 +255,7 @@ class _Driver:
             address=resources.address,
             on_events=self._note,
             on_workers=lambda workers: self._pulse.beat(self._trained, self._dispatcher.pending_epochs, workers),
+            on_short_of_memory=self._note_short_of_memory,
             on_warning=partial(self._tell, level="warning"),
             log=self._log,
             stop=stop,

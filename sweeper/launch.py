@@ -33,6 +33,7 @@ from sweeper.store.lease import driven_sweep, held
 from sweeper.store.ledger import DamagedLedger, Ledger, ledger_path
 from sweeper.store.objects import ObjectStore
 from sweeper.store.opening import find_store, open_store
+from sweeper.store.shares import ask_share, asked_share
 from sweeper.tracking.base import NullTracker, Tracker
 
 NO_TRACKING = "off"
@@ -110,6 +111,9 @@ def launch(request: Request) -> Outcome:
         progress.note(merged_text(sweep.merged))
     if device.kind == "cpu" and not device.may_grow and spec.resources.gpu not in ("auto", 0):
         progress.note(f"resources.gpu is {spec.resources.gpu:g}, but there is no GPU here: trials run on the CPU")
+    least = asked_share(store, spec.name)
+    if least and on_gpu:
+        progress.note(f"each trial gets at least {least:g} GPU, as `sweeper retry --gpu` asked")
     with stop_on_signals() as stop:
         return run_sweep(
             Run(
@@ -118,7 +122,7 @@ def launch(request: Request) -> Outcome:
                 store=store,
                 cache=None if request.cache is None else request.cache.absolute(),
                 backend=lambda: _backend(request.backend),
-                gpu=partial(gpus_per_trial, spec.resources.gpu, device, computes_there=on_gpu),
+                gpu=partial(gpus_per_trial, spec.resources.gpu, device, computes_there=on_gpu, least=least),
                 tracker=_tracker(request.tracking_uri, spec, store, progress),
                 progress=progress,
                 stop=stop,
@@ -210,13 +214,16 @@ def _backend(name: str) -> Backend:
     return RayBackend()
 
 
-def retry_failed(name: str, store_path: str | Path, trial_ids: Iterable[str] = ()) -> list[Failure]:
+def retry_failed(
+    name: str, store_path: str | Path, trial_ids: Iterable[str] = (), gpu: float | None = None
+) -> list[Failure]:
     """Takes back the failures of a sweep, so that the next run tries again; nothing else is changed.
 
     Args:
         name: the sweep.
         store_path: its store.
         trial_ids: trials by their ids or the beginnings of these; default: all that failed.
+        gpu: least share of a GPU that each trial of the sweep gets from now on; 0: what the spec says; None: as before.
 
     Returns:
         What was taken back.
@@ -231,6 +238,8 @@ def retry_failed(name: str, store_path: str | Path, trial_ids: Iterable[str] = (
         taken = [failure for state, failure in view.failures.items() if state in states]
         for failure in taken:
             store.drop("failures", failure.state_id)
+        if gpu is not None:
+            ask_share(store, name, gpu)
     return taken
 
 

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from sweeper.cli import main
 from sweeper.store.lease import held
 from sweeper.store.local import LocalStore
+from sweeper.store.shares import asked_share
 
 from .reporting.conftest import HandMade, bump
 
@@ -137,3 +138,13 @@ def test_a_thousand_trials_are_answered_in_seconds(thousand: HandMade, words: st
     result = call(thousand.store.root, words)
     assert result.exit_code == 0, result.output
     assert time.monotonic() - began < PATIENT_S
+
+
+def test_a_larger_share_of_a_gpu_can_be_asked_for_and_taken_back(tmp_path: Path) -> None:
+    store = HandMade(tmp_path / "store", ONE).store
+    for words, share in (("retry hand --gpu 0.5", 0.5), ("retry hand", 0.5), ("retry hand --gpu 0", 0.0)):
+        assert call(tmp_path / "store", words).exit_code == 0
+        assert asked_share(store, "hand") == share
+    assert asked_share(store, "another") == 0.0
+    assert "at least 2 GPU" in call(tmp_path / "store", "retry hand --gpu 2").stdout
+    assert call(tmp_path / "store", "retry hand --gpu -1").exit_code == 2

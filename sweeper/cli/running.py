@@ -135,22 +135,36 @@ def _ask(sweep: str, store: str, stand_in: bool, wish: Any, as_json: bool) -> No
 @address_option(is_used=False)
 @click.option("--failed", is_flag=True, help="All trials that failed; the default.")
 @click.option("--trial", "trials", multiple=True, metavar="ID", help="Only this trial; may be given again.")
+@click.option(
+    "--gpu",
+    type=click.FloatRange(0, 64),
+    metavar="SHARE",
+    help="Least share of a GPU that each trial gets from now on, after out-of-memory; 0: what the spec says.",
+)
 @json_option
-def retry(sweep: str, store: str, stand_in: bool, failed: bool, trials: tuple[str, ...], as_json: bool) -> None:
-    """Take failures back, so that the next run trains these trials again."""
+def retry(
+    sweep: str, store: str, stand_in: bool, failed: bool, trials: tuple[str, ...], gpu: float | None, as_json: bool
+) -> None:
+    """Take failures back, so that the next run trains these trials again.
+
+    A trial that died or ran out of memory is tried again by every run; `--gpu` gives it more room.
+    """
     from dataclasses import asdict
 
     from sweeper.launch import retry_failed
 
     if failed and trials:
         raise click.UsageError("--failed means all trials; leave it out beside --trial")
-    taken = retry_failed(name_of(sweep, stand_in), store, trials)
+    taken = retry_failed(name_of(sweep, stand_in), store, trials, gpu)
     if as_json:
         click.echo(json.dumps({"schema_version": 1, "rows": [asdict(failure) for failure in taken]}))
         return
     for failure in taken:
         click.echo(f"{failure.place} (state {failure.state_id[:12]}): {failure.reason}")
+    if gpu is not None:
+        says = f"gets at least {gpu:g} GPU" if gpu else "gets what the spec says"
+        click.echo(f"each trial {says}; sweeper run {sweep} --store {store} goes on")
     if not taken:
-        click.echo("nothing has failed")
+        click.echo("no result is a failure, so nothing is taken back" if gpu is not None else "nothing has failed")
         return
     click.echo(f"{len(taken)} failures taken back; sweeper run {sweep} --store {store} trains again")

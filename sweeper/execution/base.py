@@ -25,6 +25,7 @@ class Job:
         address: Ray address, None for Ray's own choice.
         on_events: called in the driver's thread with what workers report; must be quick.
         on_workers: called now and then with what each worker does; must be quick.
+        on_short_of_memory: called when a worker ran out of the memory of its GPU.
         on_warning: called with a line for the user.
         log: of the driver; workers write logs of the same run.
         stop: tells whether to stop after the epochs in progress; finished epochs are kept.
@@ -39,6 +40,7 @@ class Job:
     address: str | None
     on_events: Callable[[list[Event]], None]
     on_workers: Callable[[tuple[AtWork, ...]], None]
+    on_short_of_memory: Callable[[], None]
     on_warning: Callable[[str], None]
     log: LogWriter
     stop: Callable[[], bool]

@@ -60,7 +60,12 @@ def _has_nvidia_driver() -> bool:
 
 
 def gpus_per_trial(
-    setting: float | str, device: Device, measured: Iterable[GpuMemory] = (), *, computes_there: bool = True
+    setting: float | str,
+    device: Device,
+    measured: Iterable[GpuMemory] = (),
+    *,
+    computes_there: bool = True,
+    least: float = 0.0,
 ) -> float | None:
     """Returns the GPUs that one trial asks for; None: `auto`, and nothing is measured yet.
 
@@ -68,10 +73,11 @@ def gpus_per_trial(
         setting: `resources.gpu`: a number, or `auto`.
         device: what machine or cluster have.
         measured: what workers have needed; the largest peak counts, on the smallest of their GPUs.
+        least: what `sweeper retry --gpu` asked for; nothing where there is no GPU.
         computes_there: False when all trials ask for the CPU by `numerics.device`: `auto` then means none.
     """
     if setting != "auto":
-        return float(setting) if device.kind == "cuda" or device.may_grow else 0.0
+        return max(float(setting), least) if device.kind == "cuda" or device.may_grow else 0.0
     if device.kind == "cpu" or not computes_there:
         return 0.0
     found = tuple(measured)
@@ -79,6 +85,6 @@ def gpus_per_trial(
         return None
     share = _HEADROOM * max(each.peak_bytes for each in found) / min(each.total_bytes for each in found)
     if share > 1:
-        return float(math.ceil(share))
+        return max(float(math.ceil(share)), least)
     steps = math.ceil(round(share / _STEP, 6))  # rounded first: 0.3 / 0.01 is not 30
-    return round(max(steps, 1) * _STEP, 2)
+    return max(round(max(steps, 1) * _STEP, 2), least)

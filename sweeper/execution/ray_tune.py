@@ -59,6 +59,7 @@ MAX_RESTARTS = 10  # of one Tune trial; a segment fails earlier, see `Exchange`
 LAST_WORDS_CHARS = 2_000
 MAX_FAILED_STARTS = 3  # of workers, one after another, while nobody is at work
 _MIB = 2**20
+_OUT_OF_GPU_MEMORY = re.compile(r"torch\.OutOfMemoryError|CUDA out of memory")  # other than Ray's, of the node
 
 
 class RayBackend:
@@ -272,6 +273,8 @@ class _Collector(_StaysHere, tune.Callback):
         last_words = _last_words(text)
         reason = _reason_in(text, last_words)
         segment_id = ray.get(self._exchange.lost.remote(self._trial_ids[trial.config["trial"]], reason))
+        if _OUT_OF_GPU_MEMORY.search(text):
+            self._job.on_short_of_memory()
         if segment_id is None:
             self._failed_starts.append(reason)
             self._job.log.say(f"a worker failed before it took work\n{text}\n{last_words}".rstrip(), level="error")

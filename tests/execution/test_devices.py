@@ -37,6 +37,23 @@ def test_gpus_per_trial(setting, device, peak_gib, expected):
     assert gpus_per_trial(setting, device, measured) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("setting", "device", "peak_gib", "least", "expected"),
+    [
+        ("auto", H100, 20, 0.5, 0.5),
+        ("auto", H100, 20, 0.2, 0.3),
+        ("auto", H100, 140, 0.5, 3.0),
+        ("auto", H100, None, 0.5, None),
+        (0.25, H100, 20, 0.5, 0.5),
+        ("auto", CPU, 20, 0.5, 0.0),
+        (0.25, CPU, 20, 0.5, 0.0),
+    ],
+)
+def test_a_user_may_ask_for_more(setting, device, peak_gib, least, expected) -> None:
+    measured = [] if peak_gib is None else [memory(peak_gib)]
+    assert gpus_per_trial(setting, device, measured, least=least) == pytest.approx(expected)
+
+
 def test_trials_that_compute_on_the_cpu_take_a_gpu_only_when_told() -> None:
     assert gpus_per_trial("auto", H100, [memory(20)], computes_there=False) == 0.0
     assert gpus_per_trial(0.5, H100, computes_there=False) == 0.5

@@ -60,6 +60,33 @@ def test_a_run_has_a_pulse(engine, tmp_path, monkeypatch):
     assert list(open_store(tmp_path / "store").keys("control")) == []
 
 
+@pytest.mark.parametrize(
+    ("setting", "first", "enough", "shares"),
+    [
+        ("auto", 0.2, 0.7, [0.2, 0.4, 0.8]),
+        ("auto", 0.3, 9.0, [0.3, 0.6, 1.0]),
+        (0.3, 0.3, 0.7, [0.3]),
+        ("auto", 1.0, 9.0, [1.0]),
+    ],
+)
+def test_the_share_of_a_gpu_grows_when_it_is_too_small(engine, tmp_path, setting, first, enough, shares):
+    seen = []
+
+    class Cramped(LocalBackend):
+        def run(self, job):
+            seen.append(job.gpu)
+            if job.gpu < enough:
+                job.on_short_of_memory()
+                if job.stop():
+                    return
+            super().run(job)
+
+    ran = engine.run(tmp_path / "store", Cramped, gpu=lambda measured: first, resources={"gpu": setting})
+    assert seen == pytest.approx(shares)
+    assert ran.status == "done"
+    assert len(ran.watch.notes) == len(shares) - 1
+
+
 RATES = {"axes": {"training.optimizer.lr": [1e30, 2e30, 3e30, 0.01]}, "training": {"max_epochs": 3}}
 
 

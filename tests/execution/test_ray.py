@@ -215,6 +215,40 @@ def test_too_many_failures_drain_the_workers(cluster, light, engine, tmp_path: P
     assert 2 < ran.outcome.view.counts()["failed"] < 29
 
 
+class OutOfMemoryError(Exception):
+    """Named as torch names it."""
+
+
+def test_out_of_gpu_memory_is_tried_again_with_a_larger_share(cluster, light, engine, tmp_path: Path):
+    made_up = light(tmp_path / "log", lambda epoch: None)
+
+    class Light(made_up):  # type: ignore[valid-type, misc]
+        def make_worker(self, store: Any, cache: Path, gpu: float) -> Any:
+            worker = super().make_worker(store, cache, gpu)
+            return worker if gpu >= 0.5 else Cramped(worker)
+
+    class Cramped:
+        def __init__(self, worker: Any) -> None:
+            self.worker = worker
+
+        def train(self, order: Any) -> Iterator[Any]:
+            yield next(self.worker.train(order))
+            raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    ran = engine.run(
+        tmp_path / "store",
+        lambda: cluster.RayBackend(Light),
+        gpu=lambda measured: 0.25,
+        resources={"cpu": 8, "gpu": "auto"},
+        training={"max_epochs": 3},
+    )
+    assert ran.status == "done"
+    assert any("CUDA out of memory" in note for note in ran.watch.notes)
+    assert [note for note in ran.watch.notes if "GPU memory" in note] == [
+        "a trial ran out of GPU memory: from here on each gets 0.5 GPU"
+    ]
+
+
 def _cannot_import() -> None:
     raise ImportError("libcudart.so.13: cannot open shared object file")
 
