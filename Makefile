@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint pins clean
+.PHONY: setup demo test chaos lint pins clean
 
 setup: .venv/.ready
 
@@ -14,6 +14,10 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Fifty killed workers, twenty killed drivers, ten lost nodes, at random moments: an hour on two cores.
+chaos: setup
+	$(BIN)/python -m tests.chaos --workers 50 --drivers 20 --nodes 10 --seed 1
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -99,21 +99,25 @@ class Projection:
         """Finds or makes the parent run and one run per trial; nobody else may do so at the same time.
 
         No point of a run can be taken back, so a run whose columns stand for another comparison by now is made anew.
+        Of two runs of one trial, which two hosts may have made in the same moment, the older stays.
         """
         found: dict[str, Run] = {}
         for run in self._server.find(self._sweep_id):
-            if labels.means_something_else(run.tags.get(labels.MEASURES), labels.measures(view)):
+            key = run.tags.get(labels.TRIAL_ID, labels.SWEEP_ROLE)
+            if key in found or labels.means_something_else(run.tags.get(labels.MEASURES), labels.measures(view)):
                 self._server.delete(run)
                 continue
-            found.setdefault(run.tags.get(labels.TRIAL_ID, labels.SWEEP_ROLE), run)
+            found[key] = run
         parent = self._find_or_create_parent(view, found)
         for trial in sorted(view.trials.values(), key=lambda trial: trial.role != "baseline"):
             self._runs[trial.trial_id] = found.get(trial.trial_id) or self._create(view, trial, parent)
             self._logged.setdefault(trial.trial_id, Logged())
         self._reopen(parent, any(view.status(trial_id) == "open" for trial_id in view.trials))
         for trial in view.trials.values():
+            run = self._runs[trial.trial_id]
             self._believe(view, trial)
-            self._reopen(self._runs[trial.trial_id], view.status(trial.trial_id) == "open")
+            self._write(run, tags={labels.PARENT_RUN: parent.run_id})
+            self._reopen(run, view.status(trial.trial_id) == "open")
         self.push(view, view.trials)
 
     def push(self, view: SweepView, trial_ids: Iterable[str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from sweeper.store.local import LocalStore
 from sweeper.tracking.background import BackgroundTracker
 from sweeper.tracking.mlflow_tracker import MlflowTracker, sync
+from sweeper.tracking.mlflow_view import Server as Experiment
 
 from .conftest import Server, Sweep
 from .stub import TrackingServer
@@ -153,4 +154,25 @@ def test_two_syncs_at_once_and_a_driver_that_logs_make_nothing_twice(server: Ser
         assert curve == sorted(sweep.view().curve(trial.trial_id, "val_loss").items()), "each point once"
     before = server.content()
     server.sync(sweep.view())
+    assert server.content() == before
+
+
+def test_runs_that_two_hosts_made_in_the_same_moment_are_one_again_after_a_sync(server: Server, sweep: Sweep) -> None:
+    """Locks are files of a machine; whoever looks next mends what two machines did."""
+    view = sweep.finish().view()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Experiment, "find", lambda self, sweep_id: [])  # each looked before the other made
+        for _ in range(2):
+            server.tracker().start(view)
+    assert server.counts()["runs"] == 2 * (1 + len(sweep.trials))
+    server.sync(view)
+    active = "SELECT count(*) FROM runs WHERE lifecycle_stage = 'active'"
+    assert server.rows(active) == [(1 + len(sweep.trials),)]
+    orphans = (
+        "SELECT count(*) FROM runs JOIN tags USING (run_uuid) WHERE lifecycle_stage = 'active' AND "
+        "key = 'mlflow.parentRunId' AND value NOT IN (SELECT run_uuid FROM runs WHERE lifecycle_stage = 'active')"
+    )
+    assert server.rows(orphans) == [(0,)]
+    before = server.content()
+    server.sync(view)
     assert server.content() == before
