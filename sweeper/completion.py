@@ -27,6 +27,12 @@ def complete_spec(ctx: click.Context, param: click.Parameter, incomplete: str) -
     return found or [CompletionItem(incomplete, type="file")]
 
 
+def complete_store(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Returns the folders that the shell itself finds."""
+    del ctx, param
+    return [CompletionItem(incomplete, type="dir")]
+
+
 def script(shell: str) -> str:
     """Returns the lines that teach a shell to complete `sweeper`."""
     found = get_completion_class(shell)

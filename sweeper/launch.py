@@ -157,7 +157,7 @@ def make_plan(spec_path: Path, store_path: str | Path, *, stand_in: bool, addres
     known = Known(
         val_loss={state: val_loss_of(rows) for state, rows in records.items()},
         failed=read_failures(store, sweep.items_by_state).keys(),
-        has_state=partial(store.has, "states"),
+        has_state=set(store.keys("states")).__contains__,
         partly={state: loss for state, loss in recorded.items() if state not in records},
     )
     return replace(_summary(sweep, recorded, known, seconds), changed=changed_since(store, sweep, recorded))

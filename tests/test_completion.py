@@ -57,6 +57,12 @@ def test_a_spec_is_a_yaml_file(folder: Path, words: tuple[str, ...]) -> None:
     assert offered(*words, "nothing") == ["<file>"]
 
 
+def test_a_store_is_a_folder_for_the_shell_to_find(folder: Path) -> None:
+    items = ShellComplete(main, {}, "sweeper", "_SWEEPER_COMPLETE").get_completions(["status", "--store"], "o")
+    assert [(item.value, item.type) for item in items] == [("o", "dir")]
+    assert offered("status", "--store", "s3://bucket/x", "gr") == ["grid.yaml"]
+
+
 def test_the_store_may_be_another_one_or_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert offered("results", "--store", "other", "e") == ["elsewhere", "experiments/length.yaml"]
     assert offered("results", "--store", "absent", "nothing") == ["<file>"]

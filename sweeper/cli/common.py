@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from sweeper.completion import complete_spec, complete_sweep
+from sweeper.completion import complete_spec, complete_store, complete_sweep
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,6 +57,7 @@ def store_option(verb: F) -> F:
         envvar="SWEEPER_STORE",
         show_default=True,
         metavar="DIR|s3://...",
+        shell_complete=complete_store,
         help="Where results are: a folder, or s3://BUCKET/PREFIX.",
     )(verb)
 
