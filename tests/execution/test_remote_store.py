@@ -4,8 +4,10 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -44,6 +46,23 @@ def test_a_sweep_on_s3_has_the_bits_of_one_in_a_folder(
     again = on_s3.run(s3, **grid_axes)
     assert (again.status, again.epochs_trained, again.backends) == ("done", 0, 0)
     assert ledger_path(store).is_file()
+
+
+def test_a_store_on_a_network_file_system_keeps_objects_only(
+    engine: Any, grid: Path, grid_axes: dict[str, Any], reading: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounts = [SimpleNamespace(mountpoint="/", fstype="ext4"), SimpleNamespace(mountpoint=str(tmp_path), fstype="nfs4")]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda all: mounts)
+    for node in ("first", "second"):
+        monkeypatch.setenv("SWEEPER_STATE", str(tmp_path / node / "state"))
+        monkeypatch.setenv("SWEEPER_CACHE", str(tmp_path / node / "cache"))
+        stop_after = 3 if node == "first" else None
+        ran = replace(engine, cache=None).run(tmp_path / "net", stop_after=stop_after, **grid_axes)
+        assert ran.status == ("interrupted" if stop_after else "done")
+        assert next((tmp_path / node / "state").rglob("ledger.sqlite")).is_file()
+    assert reading.same(grid, tmp_path / "net")
+    assert not list((tmp_path / "net").rglob("*.sqlite*"))
+    assert not list(open_store(tmp_path / "net").keys("claims"))
 
 
 def test_every_verb_reads_a_store_on_s3(grid: Path, s3: str, tmp_path: Path) -> None:
