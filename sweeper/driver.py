@@ -35,6 +35,9 @@ Status = Literal["done", "failed", "gave up", "interrupted"]
 class Progress(Protocol):
     """Shows how a run goes on."""
 
+    def phase(self, text: str) -> None:
+        """Shows what is done now, as long as no epoch comes in."""
+
     def start(self, *, epochs: int, trials: int) -> None:
         """Shows what is to be done."""
 
@@ -114,6 +117,7 @@ def run_sweep(run: Run) -> Outcome:
 
     def waits(holder: Holder) -> None:
         run.progress.note(f"waiting for {holder}")
+        run.progress.phase("waiting for the store")
 
     with (
         heard_by(run.progress.note),
@@ -164,6 +168,7 @@ class _Driver:
     def __init__(self, run: Run, ledger: Ledger, log: LogWriter, pulse: PulseWriter) -> None:
         self._run, self._ledger, self._log, self._pulse = run, ledger, log, pulse
         sweep = run.sweep
+        run.progress.phase("looking at what the store holds")
         self._records = measured_records(sweep, ledger, run.store, self._tell)
         self._failures = read_failures(run.store, sweep.items_by_state)
         recorded = ledger.val_losses()
@@ -204,7 +209,9 @@ class _Driver:
                 finally:
                     run.progress.stop()
         finally:
+            run.progress.phase("logging what is left to be tracked")
             run.tracker.finish(self.view())
+            run.progress.stop()
         return Outcome(view=self.view(), status=self._status(), epochs_trained=self._trained)
 
     def view(self) -> SweepView:
@@ -254,6 +261,7 @@ class _Driver:
             cpu=resources.cpu,
             address=resources.address,
             on_events=self._note,
+            on_phase=run.progress.phase,
             on_workers=lambda workers: self._pulse.beat(self._trained, self._dispatcher.pending_epochs, workers),
             on_short_of_memory=self._note_short_of_memory,
             on_warning=partial(self._tell, level="warning"),

@@ -23,7 +23,6 @@ from sweeper.execution.prepare import (
 )
 from sweeper.plan.estimate import PlanSummary, merged_text, summarize_plan
 from sweeper.plan.stock import Known, StockTaker
-from sweeper.progress import progress_for
 from sweeper.records import Failure
 from sweeper.reporting.load import open_view, trials_named
 from sweeper.sizes import disk_of
@@ -53,7 +52,6 @@ class Request:
         address: Ray address.
         cache: folder of frozen features; default: see `features_folder`.
         tracking_uri: MLflow server; `off` for none.
-        quiet: no display.
         wait: for another driver of the store.
         max_failed: trials that may fail before the run drains.
     """
@@ -65,7 +63,6 @@ class Request:
     address: str | None
     cache: Path | None
     tracking_uri: str | None
-    quiet: bool
     wait: bool = False
     max_failed: int | None = None
 
@@ -91,12 +88,17 @@ class Request:
         return shlex.join(words)
 
 
-def launch(request: Request) -> Outcome:
+def launch(request: Request, progress: Progress) -> Outcome:
     """Runs a sweep.
+
+    Args:
+        request: what the user asked for.
+        progress: the display.
 
     Raises:
         SweeperError: the spec, the data, the store or the cluster does not allow it.
     """
+    progress.phase("reading spec, data and weights")
     named = find_spec(request.spec, request.store, stand_in=request.stand_in)
     spec = named.spec
     address = cluster_address(request.address, spec)
@@ -106,7 +108,6 @@ def launch(request: Request) -> Outcome:
         sweep = resolve_sweep(spec, device=device.kind, device_model=device.model)
     on_gpu = any(trial.inputs.device == "cuda" for trial in sweep.trials)
     store = open_store(request.store)
-    progress = progress_for(quiet=request.quiet)
     if sweep.merged:
         progress.note(merged_text(sweep.merged))
     if device.kind == "cpu" and not device.may_grow and spec.resources.gpu not in ("auto", 0):
@@ -121,7 +122,7 @@ def launch(request: Request) -> Outcome:
                 source=named.source,
                 store=store,
                 cache=None if request.cache is None else request.cache.absolute(),
-                backend=lambda: _backend(request.backend),
+                backend=lambda: _backend(request.backend, progress),
                 gpu=partial(gpus_per_trial, spec.resources.gpu, device, computes_there=on_gpu, least=least),
                 tracker=_tracker(request.tracking_uri, spec, store, progress),
                 progress=progress,
@@ -204,11 +205,13 @@ def stop_on_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _backend(name: str) -> Backend:
+def _backend(name: str, progress: Progress) -> Backend:
     if name == "local":
+        progress.phase("loading libraries, network and data")
         from sweeper.execution.local import LocalBackend
 
         return LocalBackend()
+    progress.phase("starting Ray, which takes some 20 s")
     from sweeper.execution.ray_tune import RayBackend
 
     return RayBackend()

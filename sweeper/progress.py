@@ -1,24 +1,36 @@
-"""How a run shows its progress: a bar on a terminal, one line per change elsewhere, nothing when asked."""
+"""How a run shows its progress: a bar on a terminal, a line now and then elsewhere, nothing when asked.
+
+Nobody waits in silence: on a terminal something turns from the first second on; elsewhere what takes long is named
+after a second, and again every ten seconds.
+"""
 
 import sys
+import threading
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.status import Status
 
-from sweeper.training.events import EpochDone
+if TYPE_CHECKING:
+    from sweeper.training.events import EpochDone
 
 LINE_EVERY_S: Final = 5.0
+FIRST_LINE_AFTER_S: Final = 1.0
+SILENT_FOR_S: Final = 10.0
 
 
 class QuietProgress:
     """Shows warnings only."""
 
+    def phase(self, text: str) -> None:
+        """Shows nothing."""
+
     def start(self, *, epochs: int, trials: int) -> None:
         """Shows nothing."""
 
-    def epoch(self, done: EpochDone, waiting: int) -> None:
+    def epoch(self, done: "EpochDone", waiting: int) -> None:
         """Shows nothing."""
 
     def note(self, text: str) -> None:
@@ -30,61 +42,110 @@ class QuietProgress:
 
 
 class LineProgress(QuietProgress):
-    """Writes a line every few seconds to standard error."""
+    """Writes a line now and then to standard error."""
 
     def __init__(self) -> None:
-        self._done, self._last, self._began = 0, 0.0, 0.0
+        self._done, self._began = 0, 0.0
+        self._phase, self._phase_began, self._is_named = "", 0.0, False
+        self._last = time.monotonic()
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._clock: threading.Thread | None = None
+
+    def phase(self, text: str) -> None:
+        """Names what is done, if nothing was said for a second."""
+        with self._lock:
+            self._phase, self._phase_began, self._is_named = text, time.monotonic(), False
+        if self._clock is None:
+            self._ended.clear()
+            self._clock = threading.Thread(target=self._tick, name="sweeper-progress", daemon=True)
+            self._clock.start()
 
     def start(self, *, epochs: int, trials: int) -> None:
         """Says what is to be done."""
-        self._began = self._last = time.monotonic()
-        self.note(f"{trials} trials, at most {epochs} epochs to train; starting workers")
+        self._began = time.monotonic()
+        self.note(f"{trials} trials, at most {epochs} epochs to train")
 
-    def epoch(self, done: EpochDone, waiting: int) -> None:
+    def epoch(self, done: "EpochDone", waiting: int) -> None:
         """Says how far the run is, every few seconds."""
         self._done += done.seconds is not None and done.epoch > 0
         now = time.monotonic()
-        if now - self._last >= LINE_EVERY_S or waiting == 0:
-            self._last = now
+        with self._lock:
+            self._phase = ""
+            is_due = now - self._last >= LINE_EVERY_S or waiting == 0
+        if is_due:
             rate = self._done / max(now - self._began, 1e-9)
             self.note(f"{self._done} epochs trained, at most {waiting} to go, {rate:.1f} per second")
 
+    def note(self, text: str) -> None:
+        """Writes a line."""
+        with self._lock:
+            self._last = time.monotonic()
+        super().note(text)
+
+    def stop(self) -> None:
+        """Says no more by itself."""
+        self._ended.set()
+        if self._clock is not None:
+            self._clock.join()
+            self._clock = None
+
+    def _tick(self) -> None:
+        while not self._ended.wait(FIRST_LINE_AFTER_S / 2):
+            now = time.monotonic()
+            with self._lock:
+                text, seconds, is_named = self._phase, now - self._phase_began, self._is_named
+                is_due = now - self._last >= (SILENT_FOR_S if is_named else FIRST_LINE_AFTER_S)
+                self._is_named |= is_due
+            if text and is_due:
+                self.note(f"{text}: {seconds:.0f} s" if is_named else f"{text} ...")
+
 
 class BarProgress(QuietProgress):
-    """Draws a bar."""
+    """Draws what is done now, and a bar once epochs are counted."""
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("epochs"),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-        )
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._status: Status | None = None
+        self._bar: Progress | None = None
         self._done = 0
+
+    def phase(self, text: str) -> None:
+        """Shows what is done now."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=text)
+        elif self._status is not None:
+            self._status.update(text)
+        else:
+            self._status = Status(text, console=self._console)
+            self._status.start()
 
     def start(self, *, epochs: int, trials: int) -> None:
         """Draws an empty bar."""
-        self._task = self._bar.add_task(f"{trials} trials: starting workers", total=epochs)
+        self.stop()
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        ending = (TextColumn("epochs"), TimeRemainingColumn())
+        self._bar = Progress(*columns, *ending, console=self._console, transient=True)
+        self._task = self._bar.add_task(f"{trials} trials", total=epochs)
         self._bar.start()
 
-    def epoch(self, done: EpochDone, waiting: int) -> None:
+    def epoch(self, done: "EpochDone", waiting: int) -> None:
         """Moves the bar; early stopping shortens it."""
         self._done += done.seconds is not None and done.epoch > 0
         loss = f"epoch {done.epoch}, val_loss {done.val_loss:.2f}"
-        self._bar.update(self._task, completed=self._done, total=self._done + waiting, description=loss)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done, total=self._done + waiting, description=loss)
 
     def note(self, text: str) -> None:
-        """Writes a line above the bar."""
+        """Writes a line above what is drawn."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def stop(self) -> None:
-        """Takes the bar away."""
-        self._bar.stop()
+        """Takes away what is drawn."""
+        for drawn in (self._status, self._bar):
+            if drawn is not None:
+                drawn.stop()
+        self._status = self._bar = None
 
 
 def progress_for(*, quiet: bool) -> QuietProgress:

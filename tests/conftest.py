@@ -35,6 +35,9 @@ class Watch:
         self.epochs: list[Any] = []
         self.notes: list[str] = []
 
+    def phase(self, text: str) -> None:
+        """Shows nothing."""
+
     def start(self, *, epochs: int, trials: int) -> None:
         """Shows nothing."""
 

@@ -55,6 +55,10 @@ def run(
     """Train what the store does not hold yet; run again to resume or extend."""
     from dataclasses import replace
 
+    from sweeper.progress import progress_for
+
+    progress = progress_for(quiet=as_json)
+    progress.phase("starting")
     from sweeper.launch import Request, launch
 
     request = Request(
@@ -65,11 +69,13 @@ def run(
         address=address,
         cache=cache,
         tracking_uri=tracking_uri,
-        quiet=as_json,
         wait=wait,
         max_failed=max_failed,
     )
-    outcome = launch(request)
+    try:
+        outcome = launch(request, progress)
+    finally:
+        progress.stop()
     if outcome.status in ("interrupted", "gave up") and not as_json:
         from sweeper.reporting.status import status_text
 

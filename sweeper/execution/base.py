@@ -24,6 +24,7 @@ class Job:
         cpu: CPUs per trial.
         address: Ray address, None for Ray's own choice.
         on_events: called in the driver's thread with what workers report; must be quick.
+        on_phase: called with what is done now, while no epoch comes in.
         on_workers: called now and then with what each worker does; must be quick.
         on_short_of_memory: called when a worker ran out of the memory of its GPU.
         on_warning: called with a line for the user.
@@ -39,6 +40,7 @@ class Job:
     cpu: float
     address: str | None
     on_events: Callable[[list[Event]], None]
+    on_phase: Callable[[str], None]
     on_workers: Callable[[tuple[AtWork, ...]], None]
     on_short_of_memory: Callable[[], None]
     on_warning: Callable[[str], None]

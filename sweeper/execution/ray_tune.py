@@ -73,6 +73,7 @@ class RayBackend:
         """See `Backend.run`."""
         with connected(job.address), _scratch() as scratch:
             _refuse_infeasible(job)
+            job.on_phase("workers load libraries, network and data")
             may_grow = job.address not in (None, "local")
             here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
             exchange_type = ray.remote(num_cpus=0)(Exchange).options(
