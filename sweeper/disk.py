@@ -30,11 +30,13 @@ def explained(folder: Path, option: str = "--store") -> Iterator[None]:
         option: of the command line, which names another one.
 
     Raises:
-        StoreError: instead of every `OSError`.
+        StoreError: instead of what the file system raises.
     """
     try:
         yield
     except OSError as error:
+        if error.errno is None:  # some libraries' own, e.g. of a picture that does not decode
+            raise
         rule, remedy = f"the file system failed ({error.strerror})", "Run the same command again; nothing is lost"
         for numbers, found in _REMEDIES.items():
             if error.errno in numbers:
