@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -63,13 +64,12 @@ class Passing(BaseHTTPRequestHandler):
         if fault in STATUS:
             self.answer(STATUS[fault], b"" if self.command == "HEAD" else ERROR.format(code=fault).encode())
         elif fault in (None, "cut", "lost"):
-            behind = HTTPConnection(weather.behind, timeout=60)
-            behind.request(self.command, self.path, body, dict(self.headers))
-            found = behind.getresponse()
-            data = found.read()
+            with closing(HTTPConnection(weather.behind, timeout=60)) as behind:
+                behind.request(self.command, self.path, body, dict(self.headers))
+                found = behind.getresponse()
+                data = found.read()
             if fault != "lost":
                 self.answer(found.status, data, dict(found.getheaders()), cut=fault == "cut")
-            behind.close()
         if fault in ("drop", "cut", "lost", "stall"):
             self.close_connection = True
 
