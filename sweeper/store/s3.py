@@ -30,7 +30,7 @@ from sweeper.store.objects import (
 )
 from sweeper.store.places import state_folder
 from sweeper.store.retrying import Patience, retried
-from sweeper.store.s3_errors import explained, is_passing, status_of
+from sweeper.store.s3_errors import code_of, explained, is_passing, status_of
 
 CONNECT_S, ANSWER_S = 5.0, 20.0
 SLOWEST = 100_000.0  # bytes per second: an upload that takes longer has stalled
@@ -66,6 +66,7 @@ class S3Store:
         if not self._root.partition("/")[0]:
             remedy = "Name a bucket: s3://BUCKET/PREFIX"
             raise StoreError(Problem(where="--store", rule="a store lies in a bucket", got=address, remedy=remedy))
+        self._s3()  # says what is not installed
         marker = self._read(MARKER)
         if marker is None:
             if not create:
@@ -158,7 +159,8 @@ class S3Store:
             rule, remedy = "a new store needs an empty or absent prefix", "Choose another --store"
             raise StoreError(Problem(where=self.address, rule=rule, remedy=remedy))
         marker = new_marker()
-        if self._write(MARKER, marker) and self._write(MARKER, marker, again=True):
+        if self._write(MARKER, marker) and self._write(MARKER, new_marker()):
+            self.remove(MARKER)
             rule, remedy = "a store's server honours If-None-Match", "Use a server that does, or a folder"
             raise StoreError(Problem(where=self.address, rule=rule, got="it replaced an object", remedy=remedy))
         return self._read(MARKER) or marker
@@ -170,8 +172,8 @@ class S3Store:
         data: bytes | None = self._asked(lambda s3: s3.cat_file(self._path(name)))
         return data
 
-    def _write(self, name: str, data: bytes, *, again: bool = False) -> bool:
-        """Puts bytes where there is nothing; tells whether this call did, `again` what a second one would be told.
+    def _write(self, name: str, data: bytes) -> bool:
+        """Puts bytes where there is nothing; tells whether this call did.
 
         An attempt of which nothing was heard may have succeeded: then what lies there tells.
         """
@@ -183,7 +185,7 @@ class S3Store:
             except Exception as error:
                 if status_of(error) != _EXISTS:
                     raise
-                return attempt > 0 and not again and self._read(name) == data
+                return attempt > 0 and self._read(name) == data
             return True
 
         with explained(self.address, self._patience.total_s):
@@ -205,7 +207,7 @@ class S3Store:
             try:
                 return request(self._s3())
             except FileNotFoundError as error:
-                if status_of(error, "Code") == "NoSuchBucket":
+                if code_of(error) == "NoSuchBucket":
                     raise
                 return None
 

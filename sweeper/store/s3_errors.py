@@ -7,20 +7,26 @@ from typing import Any
 from sweeper.errors import Problem, StoreError, SweeperError
 
 _BUSY = (408, 409, 429, 500, 502, 503, 504)  # 409: two conditional puts of one key met
-_BUSY_CODES = ("RequestTimeout", "SlowDown", "InternalError", "RequestTimeTooSkewed")
+_BUSY_CODES = ("RequestTimeout", "SlowDown", "InternalError")
 _CREDENTIALS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "InvalidClientTokenId")
 _REGION = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301", "307")
 _KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 _RIGHTS = "s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject"
 
 
-def status_of(error: BaseException, what: str = "HTTPStatusCode") -> Any:
-    """Returns the HTTP status of an answer, or its `Code`; None where nothing was answered."""
-    for found in (error, error.__cause__):
-        response = getattr(found, "response", None)
-        if isinstance(response, dict):
-            return response.get("ResponseMetadata" if what == "HTTPStatusCode" else "Error", {}).get(what)
-    return None
+def status_of(error: BaseException) -> Any:
+    """Returns the HTTP status of the answer that an error stands for, None where nothing was answered."""
+    return _answer(error).get("ResponseMetadata", {}).get("HTTPStatusCode")
+
+
+def code_of(error: BaseException) -> Any:
+    """Returns S3's word for an error, None where nothing was answered."""
+    return _answer(error).get("Error", {}).get("Code")
+
+
+def _answer(error: BaseException) -> dict[str, Any]:
+    responses = (getattr(found, "response", None) for found in (error, error.__cause__))
+    return next((response for response in responses if isinstance(response, dict)), {})
 
 
 def is_passing(error: Exception) -> bool:
@@ -32,7 +38,7 @@ def is_passing(error: Exception) -> bool:
         return False
     status = status_of(error)
     if status is not None:
-        return status in _BUSY or status_of(error, "Code") in _BUSY_CODES
+        return status in _BUSY or code_of(error) in _BUSY_CODES
     passing = (of_botocore.HTTPClientError, of_botocore.ConnectionError, of_botocore.IncompleteReadError)
     return isinstance(error, (*passing, ClientError, OSError))
 
@@ -61,7 +67,7 @@ def explained(address: str, tried_s: float) -> Iterator[None]:
 
 def _meaning(error: Exception, tried_s: float) -> tuple[str, str]:
     """Returns the rule that was broken and the way out."""
-    code, status = status_of(error, "Code"), status_of(error)
+    code, status = code_of(error), status_of(error)
     if is_passing(error):
         rule = f"S3 must answer; it was asked for {tried_s:g} s"
         return rule, "Run the same command again when it does (AWS_ENDPOINT_URL names the server): nothing is lost"

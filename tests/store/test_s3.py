@@ -1,5 +1,6 @@
 """The store on a bad day of S3: refused, dropped, cut, stalled, for a while or for ever."""
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -229,8 +230,9 @@ def test_a_server_that_replaces_objects_is_refused(s3: str, monkeypatch: pytest.
         return pipe_file(self, path, data)
 
     monkeypatch.setattr(S3FileSystem, "pipe_file", careless)
-    with pytest.raises(StoreError, match="honours If-None-Match"):
-        open_store(s3)
+    for _ in range(2):  # nothing is left that would look like a store
+        with pytest.raises(StoreError, match="honours If-None-Match"):
+            open_store(s3)
 
 
 def test_who_may_only_read_sees_damage_as_absence(store: S3Store, weather: Weather) -> None:
@@ -243,7 +245,8 @@ def test_who_may_only_read_sees_damage_as_absence(store: S3Store, weather: Weath
 
 
 def test_without_s3fs_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "s3fs", None)
+    for name in ("s3fs", "botocore", "botocore.exceptions"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(StoreError, match=r"pip install 'sweeper\[s3\]'"):
         open_store("s3://bucket/x")
 
