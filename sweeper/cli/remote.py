@@ -15,7 +15,7 @@ from sweeper.cli.common import EXIT_INTERRUPTED, name_of, spec_in
 
 if TYPE_CHECKING:
     from sweeper.execution.job_log import Output
-    from sweeper.execution.ray_jobs import Ended
+    from sweeper.execution.ray_jobs import Ended, VerbJob
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -70,38 +70,49 @@ def _run_there(context: click.Context, address: str, named: str) -> int:
     with packed(Path(named) if takes_spec else None, stand_in=stand_in) as parcel:
         from sweeper.execution.ray_jobs import Head
 
-        sent = [str(parcel.spec), *(["--stand-in"] if stand_in else [])] if takes_spec else [name]
-        head = Head(address)
-        is_run, is_live = verb == "run", bool(context.params.get("follow"))
-        output: Output = "plain" if is_run else "live" if is_live else "encoded"
-        job = head.submit([verb, *sent, *words, "--address", "auto"], parcel, output)
+        replaced = ["--stand-in"] if stand_in else []
+        sent = [str(parcel.spec), *replaced] if takes_spec else [name]
+        output: Output = "plain" if verb == "run" else "live" if context.params.get("follow") else "encoded"
+        job = Head(address).submit([verb, *sent, *words, "--address", "auto"], parcel, output)
     if output == "encoded":
-        return _show(job.wait(), is_live)
-    if is_run:
-        click.echo(f"submitted to {address} as {job.job_id}; Ctrl-C leaves it running", err=True)
+        return _show(job.wait(), said_to_stderr=True)
+    if output == "live":
+        return _look(job)
+    click.echo(f"submitted to {address} as {job.job_id}; Ctrl-C leaves it running", err=True)
+    again = shlex.join(["sweeper", "run", named, *replaced, *words, "--address", address])
+    where = shlex.join([name, "--store", context.params["store"], "--address", address])
+    return _follow(job, again, where)
+
+
+def _follow(job: "VerbJob", again: str, where: str) -> int:
+    """Follows a run. Who leaves is told what may be done from here; the run goes on."""
     try:
-        return _show(job.follow(lambda text: click.echo(text, nl=False, err=not is_live)), is_live)
+        code = _show(job.follow(lambda text: click.echo(text, nl=False, err=True)), said_to_stderr=True)
     except KeyboardInterrupt:
-        if is_live:  # it only looks
-            job.stop()
-            return 0
-        _say_how_to_go_on(context, address, name, job.job_id)
+        verbs = ("status", "logs --follow", "results", "stop")
+        lines = [f"\nleft; {job.job_id} goes on. From here:", *(f"  sweeper {verb} {where}" for verb in verbs)]
+        click.echo("\n".join(lines), err=True)
         return EXIT_INTERRUPTED
+    if code == EXIT_INTERRUPTED:
+        click.echo(f"from here it goes on with: {again}", err=True)
+    return code
 
 
-def _show(ended: "Ended", is_live: bool) -> int:
-    click.echo(ended.said, nl=False, err=not is_live)
+def _look(job: "VerbJob") -> int:
+    """Shows what a verb prints that goes on until it is left, and ends it then."""
+    try:
+        return _show(job.follow(lambda text: click.echo(text, nl=False)), said_to_stderr=False)
+    except KeyboardInterrupt:
+        job.stop()
+        return 0
+
+
+def _show(ended: "Ended", *, said_to_stderr: bool) -> int:
+    click.echo(ended.said, nl=False, err=said_to_stderr)
     sys.stdout.flush()
     sys.stdout.buffer.write(ended.output)
     sys.stdout.buffer.flush()
     return ended.exit_code
-
-
-def _say_how_to_go_on(context: click.Context, address: str, name: str, job_id: str) -> None:
-    where = shlex.join([name, "--store", context.params["store"], "--address", address])
-    verbs = ("status", "logs --follow", "results", "stop")
-    lines = [f"\nleft; {job_id} goes on. From here:", *(f"  sweeper {verb} {where}" for verb in verbs)]
-    click.echo("\n".join(lines), err=True)
 
 
 def _words(context: click.Context) -> Iterator[str]:

@@ -121,18 +121,10 @@ def test_a_sweep_is_submitted_followed_and_read_from_another_folder(head: str, l
     assert "Running entrypoint" not in err, "Ray's own lines are not shown"
     status = json.loads(laptop("status", "specs/tiny.yaml", "--json", *there)[0])
     assert {row["status"] for row in status["rows"]} == {"complete"}
-    table = [
-        str(BIN / "sweeper"),
-        "results",
-        "tiny",
-        "--format",
-        "parquet",
-        "--curves",
-        "--store",
-        str(tmp_path / "store"),
-    ]
+    words = ["results", "tiny", "--format", "parquet", "--curves", "--store", str(tmp_path / "store")]
+    words = [str(BIN / "sweeper"), *words]
     far, here = (
-        subprocess.run(table, cwd=laptop.folder, env=environment, capture_output=True, check=True).stdout
+        subprocess.run(words, cwd=laptop.folder, env=environment, stdout=subprocess.PIPE, check=True).stdout
         for environment in ({**laptop.environment, "RAY_ADDRESS": head}, laptop.environment)
     )
     assert far == here, "every byte arrives"
