@@ -1,6 +1,8 @@
 """`--address` before anything is sent: which address holds, and what is refused here."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from click.testing import CliRunner, Result
@@ -109,3 +111,46 @@ def test_an_object_store_is_no_relative_path(spec: Path) -> None:
 def test_watching_is_for_stores_that_are_seen_from_here(spec: Path) -> None:
     result = call("status", "tiny", "--watch", "--store", "/store", "--address", NOBODY, rc=2)
     assert "--watch" in result.stderr
+
+
+class PlayedHead:
+    """Takes jobs and ends them at once, interrupted; keeps what it was sent."""
+
+    sent: ClassVar[list[list[str]]] = []
+    job_id = "sweeper-run-1"
+
+    def __init__(self, address: str) -> None:
+        assert address == NOBODY
+
+    def submit(self, verb: list[str], parcel: Any, output: str) -> "PlayedHead":
+        self.sent.append([*verb, output])
+        return self
+
+    def follow(self, show: Callable[[str], None]) -> Any:
+        from sweeper.execution.ray_jobs import Ended
+
+        show("3 epochs trained\n")
+        return Ended(exit_code=130, output=b"table\n", said="interrupted\n")
+
+    def wait(self) -> Any:
+        return self.follow(lambda text: None)
+
+
+def test_a_verb_is_sent_as_it_was_typed(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeper.execution.ray_jobs.Head", PlayedHead)
+    monkeypatch.setenv("SWEEPER_STORE", "/store")
+    run = call("run", "tiny.yaml", "--wait", "--tracking-uri", "off", "--address", NOBODY, rc=130)
+    assert run.stdout == "table\n"
+    assert run.stderr.splitlines()[1:] == [
+        "3 epochs trained",
+        "interrupted",
+        f"from here it goes on with: sweeper run tiny.yaml --store /store --tracking-uri off --wait --address {NOBODY}",
+    ]
+    call("status", "tiny.yaml", "--stand-in", "--json", "--address", NOBODY, rc=130)
+    call("logs", "tiny", "-f", "--trial", "a", "--trial", "b", "--address", NOBODY, rc=130)
+    store, there = ["--store", "/store"], ["--address", "auto"]
+    assert PlayedHead.sent == [
+        ["run", "tiny.yaml", *store, "--tracking-uri", "off", "--wait", *there, "plain"],
+        ["status", "tiny--stand-in", *store, "--json", *there, "encoded"],
+        ["logs", "tiny", *store, "-f", "--trial", "a", "--trial", "b", *there, "live"],
+    ]
