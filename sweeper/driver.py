@@ -204,6 +204,7 @@ class _Driver:
                 epochs, trials = self._dispatcher.pending_epochs, len(self._revision.trials)
                 self._log.say(f"revision {self._revision.number}: {trials} trials, at most {epochs} epochs to train")
                 run.progress.start(epochs=epochs, trials=trials)
+                self._pulse.beat(0, epochs, ())
                 try:
                     self._train()
                 finally:

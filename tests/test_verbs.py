@@ -41,6 +41,7 @@ TABLE = {
     "results hand": (2, 2, 0, 0, 0, 0),
     "results hand --curves": (2, 2, 0, 0, 0, 0),
     "results hand --tolerances": (2, 2, 0, 0, 0, 0),
+    "status": (2, 0, 0, 0, 0, 0),
     "logs hand": (2, 2, 0, 0, 0, 0),
     "logs hand --runs": (2, 2, 0, 0, 0, 0),
     "gc": (2, 0, 0, 0, 0, 2),
@@ -57,7 +58,8 @@ TEXT_ONLY = {
     "retry hand --trial xyz": (2, 2, 2, 2, 2, 2),
     "export hand --trial xyz --out there": (2, 2, 2, 2, 2, 2),
     "results hand --curves --folds": (2, 2, 2, 2, 2, 2),
-    "status": (2, 2, 2, 2, 2, 2),
+    "status --watch": (2, 2, 2, 2, 2, 2),
+    "results": (2, 2, 2, 2, 2, 2),
     "no-such-verb": (2, 2, 2, 2, 2, 2),
 }
 
@@ -111,6 +113,20 @@ def test_json_has_one_shape(situation) -> None:
         envelope = json.loads(result.stdout)
         assert envelope["schema_version"] == 1
         assert isinstance(envelope["rows"], list), words
+
+
+def test_all_sweeps_are_listed(tmp_path: Path) -> None:
+    made = HandMade(tmp_path / "store", ONE)
+    assert call(tmp_path / "store", "status").stdout == "hand (revision 1): 1 open\n"
+    made.measure(bump)
+    with held(made.store, "hand"):
+        assert call(tmp_path / "store", "status").stdout == "hand (revision 1): 1 complete, running\n"
+
+
+def test_help_lists_verbs_in_the_order_of_use_and_whole() -> None:
+    text = CliRunner().invoke(main, ["--help"]).stdout
+    assert text.index("  run ") < text.index("  status ") < text.index("  gc ")
+    assert "..." not in text.partition("Commands:")[2]
 
 
 def test_a_failure_is_named_and_taken_back_once(tmp_path: Path) -> None:

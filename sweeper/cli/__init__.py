@@ -18,7 +18,25 @@ def main() -> None:
     """
 
 
-for _verb in (run, plan, validate, status, logs, results, ui, sync, export, completion):
-    main.add_command(_verb)
-for _verb in (stop, cancel, retry, gc, data, doctor, schema):
+_VERBS = {  # in the order in which `--help` lists them
+    run: "Train what is missing; again: resume or extend.",
+    plan: "Say what would be trained and what it costs.",
+    validate: "Check a spec, all problems at once.",
+    status: "Show how a sweep stands, or all sweeps.",
+    logs: "Show what the driver and the workers said.",
+    results: "Show one row per trial; curves, figures, files.",
+    stop: "End a running sweep after the epochs in progress.",
+    cancel: "End a running sweep now.",
+    retry: "Take failures back, so that run tries again.",
+    ui: "Serve the MLflow page.",
+    sync: "Bring an MLflow server up to date.",
+    export: "Write a trained adapter, weights or embeddings.",
+    gc: "Show what no sweep needs, or remove it.",
+    data: "Look at data manifests.",
+    doctor: "Compare network and data with the published ones.",
+    schema: "Print the JSON Schema of a spec file.",
+    completion: "Print what teaches a shell to complete.",
+}
+for _verb, _text in _VERBS.items():
+    _verb.short_help = _text
     main.add_command(_verb)

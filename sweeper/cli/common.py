@@ -18,6 +18,10 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 class Group(click.Group):
     """Prints a user's mistake as it is, without a traceback, and exits with its code."""
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Returns the verbs in the order in which they were added."""
+        return list(self.commands)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Runs a verb; a mistake of the user ends it with the code that the error carries."""
         from sweeper_models.errors import ModelError
@@ -83,6 +87,11 @@ def spec_argument(verb: F) -> F:
 def sweep_argument(verb: F) -> F:
     """Adds the argument SWEEP."""
     return click.argument("sweep", metavar="SWEEP", shell_complete=complete_sweep)(verb)
+
+
+def sweep_or_all_argument(verb: F) -> F:
+    """Adds the argument SWEEP, which may be left out."""
+    return click.argument("sweep", metavar="[SWEEP]", required=False, shell_complete=complete_sweep)(verb)
 
 
 def open_sweep(sweep: str, store: str, stand_in: bool) -> Any:

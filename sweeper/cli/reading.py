@@ -15,23 +15,31 @@ from sweeper.cli.common import (
     stand_in_option,
     store_option,
     sweep_argument,
+    sweep_or_all_argument,
 )
 from sweeper.cli.remote import address_option
 
 
 @click.command()
-@sweep_argument
+@sweep_or_all_argument
 @store_option
 @stand_in_option
 @address_option(is_used=False)
 @click.option("--watch", "watched", is_flag=True, help="Go on showing it until it is done.")
 @json_option
-def status(sweep: str, store: str, stand_in: bool, watched: bool, as_json: bool) -> None:
-    """Show how many trials are done, open and failed, and which worker does what."""
-    from sweeper.reporting.status import status_rows, status_text
+def status(sweep: str | None, store: str, stand_in: bool, watched: bool, as_json: bool) -> None:
+    """Show how many trials are done, open and failed, and which worker does what; without a SWEEP, all sweeps."""
+    from sweeper.reporting.status import status_rows, status_text, sweep_rows, sweeps_text
     from sweeper.store.opening import open_store
     from sweeper.store.pulse import read_pulse
 
+    if sweep is None:
+        if watched:
+            raise click.UsageError("--watch shows one SWEEP")
+        opened = open_store(store, create=False)
+        rows = sweep_rows(opened)
+        click.echo(json.dumps({"schema_version": 1, "rows": rows}) if as_json else sweeps_text(rows, opened.address))
+        return
     if watched and not as_json:
         _watch(sweep, store, stand_in)
         return

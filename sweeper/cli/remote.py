@@ -40,7 +40,7 @@ def address_option(*, is_used: bool) -> Callable[[F], F]:
         def here_or_there(context: click.Context, /, *, address: str | None, **options: Any) -> Any:
             from sweeper.specs import cluster_address, is_head
 
-            named = str(options.get("spec") or options.get("sweep"))
+            named = str(options.get("spec") or options.get("sweep") or "")
             if address is None and options.get("backend") == "local":  # in this process, wherever clusters are
                 return verb(**options, address=None)
             asked = address or _address_in(named, options["stand_in"])
@@ -71,7 +71,7 @@ def _run_there(context: click.Context, address: str, named: str) -> int:
         from sweeper.execution.ray_jobs import Head
 
         replaced = ["--stand-in"] if stand_in else []
-        sent = [str(parcel.spec), *replaced] if takes_spec else [name]
+        sent = [str(parcel.spec), *replaced] if takes_spec else [name] if named else []
         output: Output = "plain" if verb == "run" else "live" if context.params.get("follow") else "encoded"
         job = Head(address).submit([verb, *sent, *words, "--address", "auto"], parcel, output)
     if output == "encoded":

@@ -83,7 +83,8 @@ class PlanSummary:
         most = "at most " if self.is_upper_bound else ""
         shared = self.epochs_requested - self.epochs_distinct
         lines = [
-            f"{self.name}: {self.trials} trials, {self.baselines} baselines, {self.segments} segments",
+            f"{self.name}: {_count(self.trials, 'trial')}, {_count(self.baselines, 'baseline')}, "
+            f"{_count(self.segments, 'segment')}",
             f"epochs, each trial alone   {most}{self.epochs_requested:>8,}",
             f"  saved by sharing         {most}{shared:>8,}  ({_percent(shared, self.epochs_requested)})",
             f"  found in the store       {' ' * len(most)}{self.epochs_in_ledger:>8,}",
@@ -114,6 +115,10 @@ class PlanSummary:
 def merged_text(merged: int) -> str:
     """Returns what people should know of axes that name some trials more than once."""
     return f"{merged} combinations of the axes name a trial that another one names, too: each is trained once"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _size(count: int) -> str:

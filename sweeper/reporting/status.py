@@ -1,10 +1,16 @@
 """How a sweep stands: counts, what is still open and how far it got, and why something failed."""
 
+from collections.abc import Iterable
+
 from sweeper.plan.estimate import duration
+from sweeper.reporting.load import open_view
 from sweeper.reporting.tables import Row
 from sweeper.reporting.text import failures_text, first_lines
 from sweeper.reporting.view import SweepView
+from sweeper.store.lease import driven_sweep
+from sweeper.store.objects import ObjectStore
 from sweeper.store.pulse import AtWork, Pulse
+from sweeper.store.sweeps import sweep_names
 
 _MOST_LISTED = 12
 _BAR = 20  # characters
@@ -34,6 +40,28 @@ def status_rows(view: SweepView, pulse: Pulse | None = None) -> list[Row]:
         }
         for trial_id, trial in view.trials.items()
     ]
+
+
+def sweep_rows(store: ObjectStore) -> list[Row]:
+    """Returns one row per sweep of a store: trials by status, baselines included, and whether it is run now."""
+    driven = driven_sweep(store)
+    rows: list[Row] = []
+    for name in sweep_names(store):
+        view = open_view(store, name)
+        counts = dict.fromkeys(("complete", "open", "failed"), 0) | view.counts()
+        rows.append({"sweep": name, "revision": view.revision.number, **counts, "is_running": name == driven})
+    return rows
+
+
+def sweeps_text(rows: Iterable[Row], where: str) -> str:
+    """Returns the same for people."""
+    lines = [
+        f"{row['sweep']} (revision {row['revision']}): "
+        + ", ".join(f"{row[status]} {status}" for status in ("complete", "open", "failed") if row[status])
+        + (", running" if row["is_running"] else "")
+        for row in rows
+    ]
+    return "\n".join(lines) if lines else f"{where} holds no sweep yet; `sweeper run SPEC` makes one"
 
 
 def status_text(view: SweepView, pulse: Pulse | None = None) -> str:
