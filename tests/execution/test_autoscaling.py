@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 pytestmark = [
@@ -68,7 +70,13 @@ def configuration(address: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def head() -> Iterator[str]:
+def head(head_process: tuple[str, int]) -> str:
+    """The address of a head with an autoscaler."""
+    return head_process[0]
+
+
+@pytest.fixture
+def head_process() -> Iterator[tuple[str, int]]:
     """Starts a head with an autoscaler; ends it and all that it started, by their process group."""
     from sweeper.execution import ray_tune
 
@@ -95,7 +103,7 @@ def head() -> Iterator[str]:
         while "will now block" not in (folder / "head.log").read_text() and time.monotonic() < give_up_at:
             assert process.poll() is None, (folder / "head.log").read_text()
             time.sleep(0.2)
-        yield address
+        yield address, process.pid
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         try:
@@ -146,3 +154,50 @@ def test_a_cluster_follows_the_width_of_the_tree(head: str, light: Any, engine: 
         while num_nodes() > 1 and time.monotonic() < give_up_at:
             time.sleep(0.5)
         assert num_nodes() == 1
+
+
+def lose_a_node(head_pid: int) -> bool:
+    """Kills a launched node and all that runs on it, as a machine that goes away; returns whether there was one."""
+    raylets = [each for each in psutil.Process(head_pid).children(recursive=True) if each.name() == "raylet"]
+    launched = [each for each in raylets if "--head" not in each.cmdline()]
+    for each in [*launched[-1:], *(child for node in launched[-1:] for child in node.children(recursive=True))]:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    return bool(launched)
+
+
+def test_a_node_that_goes_away_while_others_come_changes_no_bit(
+    head_process: tuple[str, int], engine: Any, reading: Any, tmp_path: Path
+) -> None:
+    """Three trials are three nodes; one is lost when it has trained some epochs, and another comes for it."""
+    from sweeper.execution import ray_tune
+
+    address, pid = head_process
+    seen: list[int] = []
+    lost: list[bool] = []
+    sweep = {"axes": {"training.optimizer.lr": [0.01, 0.02, 0.03]}, "training": {"max_epochs": 150}}
+    assert engine.run(tmp_path / "local", **sweep).status == "done"
+
+    class Losing(ray_tune.RayBackend):
+        def run(self, job: Any) -> None:
+            def watched(some: list[Any]) -> None:
+                seen.append(num_nodes())
+                job.on_events(some)
+                if not any(lost) and any(event.epoch > 3 for event in some):
+                    lost.append(lose_a_node(pid))
+
+            super().run(replace(job, on_events=watched))
+
+    ran = engine.run(
+        tmp_path / "store",
+        Losing,
+        resources={"address": address, "cpu": 1},
+        gpu=lambda measured: 1.0,
+        **sweep,
+    )
+    assert ran.status == "done"
+    assert any(lost)
+    assert max(seen) == 1 + 3
+    assert reading.records(tmp_path / "store") == reading.records(tmp_path / "local")
+    states, undisturbed = reading.states(tmp_path / "store"), reading.states(tmp_path / "local")
+    assert {key: states.get(key) for key in undisturbed} == undisturbed
