@@ -120,13 +120,17 @@ def kill_drivers(yardstick: Yardstick, tally: Tally, random: Random, *, pause_s:
     with _measuring(tally) as left:
         while tally.goes_on():
             victim = Victim(yardstick, tally)
-            while True:
-                with Driver(yardstick, victim.store) as driver:
-                    if tally.goes_on() and _moment_comes(victim, driver, random, pause_s):
-                        left.append(strike_driver(victim, driver))
-                        continue
-                    victim.finish(driver)
-                break
+            while (others := _run_until_struck(victim, random, pause_s)) is not None:
+                left.append(others)
+
+
+def _run_until_struck(victim: Victim, random: Random, pause_s: float) -> "Future[float] | None":
+    """Runs a sweep and kills its driver; None when it ended in peace."""
+    with Driver(victim.yardstick, victim.store) as driver:
+        if victim.tally.goes_on() and _moment_comes(victim, driver, random, pause_s):
+            return strike_driver(victim, driver)
+        victim.finish(driver)
+        return None
 
 
 def _moment_comes(victim: Victim, driver: Driver, random: Random, pause_s: float) -> bool:
@@ -140,11 +144,10 @@ def _moment_comes(victim: Victim, driver: Driver, random: Random, pause_s: float
 
 def strike_driver(victim: Victim, driver: Driver) -> "Future[float]":
     """Kills the driver, and waits until its workers are gone; returns what measures how long the others stay."""
-    began = time.monotonic()
     workers, others = driver.kill()
-    victim.tally.workers_gone_s.append(gone_after(workers, WORKERS_LIMIT_S))
+    victim.tally.workers_gone_s.append(gone_after(workers, driver.killed_at, WORKERS_LIMIT_S))
     victim.struck()
-    return _POOL.submit(lambda: gone_after(others, ALL_LIMIT_S) and time.monotonic() - began)
+    return _POOL.submit(gone_after, others, driver.killed_at, ALL_LIMIT_S)
 
 
 _POOL = ThreadPoolExecutor(max_workers=64, thread_name_prefix="chaos")

@@ -1,5 +1,6 @@
 """A driver in a process of its own, and all that it starts. Nothing else is ever looked at, let alone ended."""
 
+import math
 import os
 import signal
 import subprocess
@@ -42,6 +43,7 @@ class Driver:
                 env={**os.environ, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"},
                 start_new_session=True,
             )
+        self.killed_at = math.inf  # by the monotonic clock
         self._roots = (self.process.pid, *roots)
         self.family: dict[psutil.Process, str] = {}
         self._watching = threading.Thread(target=self._watch, daemon=True)
@@ -88,6 +90,7 @@ class Driver:
         self._look()
         workers = {each for each in self.workers() if not self._is_of_ray(each)}
         self.process.kill()
+        self.killed_at = time.monotonic()
         self.process.wait()
         self._watching.join()
         others = () if len(self._roots) > 1 else {each for each in self.family if is_alive(each)}
@@ -118,12 +121,12 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def gone_after(processes: Iterable[psutil.Process], limit_s: float) -> float:
-    """Returns the seconds until the last of some processes is gone, at most the limit."""
-    began, left = time.monotonic(), list(processes)
-    while (left := [each for each in left if is_alive(each)]) and time.monotonic() - began < limit_s:
+def gone_after(processes: Iterable[psutil.Process], since: float, limit_s: float) -> float:
+    """Returns the seconds from some moment until the last of some processes is gone, at most the limit."""
+    left = list(processes)
+    while (left := [each for each in left if is_alive(each)]) and time.monotonic() - since < limit_s:
         time.sleep(LOOK_EVERY_S)
-    return time.monotonic() - began
+    return time.monotonic() - since
 
 
 def wait_for(condition: Callable[[], object], limit_s: float = 180.0) -> bool:

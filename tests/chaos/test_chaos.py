@@ -1,6 +1,7 @@
 """Every fault about twice in one sweep; `make chaos` has the long rows, see docs/reliability.md."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from random import Random
@@ -20,11 +21,11 @@ def test_whatever_is_killed_the_sweep_ends_with_the_same_numbers(tmp_path: Path)
     victim = Victim(make_yardstick(tmp_path, is_long=False), tally)
     left: list[Future[float]] = []
 
-    def strike_twice(driver: Driver, strike: "object") -> None:
+    def strike_twice(driver: Driver, strike: Callable[[], None]) -> None:
         for _ in range(2):
             if victim.await_progress(driver):
                 time.sleep(random.uniform(0, 1))
-                strike()  # type: ignore[operator]
+                strike()
         if victim.await_progress(driver):
             left.append(strike_driver(victim, driver))
 
