@@ -104,7 +104,7 @@ class Server:
             self._client.log_batch(run.run_id, **batch)
         except MlflowException as error:
             if self._is_gone(run):
-                raise RunGone(run.run_id) from error
+                raise RunGone(f"run {run.run_id} was deleted meanwhile") from error
             raise
 
     def _is_gone(self, run: Run) -> bool:
@@ -144,11 +144,11 @@ def connect(address: Address) -> Server:
 
 
 def refusals() -> tuple[type[Exception], ...]:
-    """Returns what is raised when a server does not answer, or refuses."""
+    """Returns what is raised when a server does not answer, or refuses, or a run is deleted meanwhile."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    return MlflowException, SQLAlchemyError, OSError
+    return MlflowException, SQLAlchemyError, OSError, RunGone
 
 
 def _run(run: Any) -> Run:

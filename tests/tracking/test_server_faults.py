@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sweeper.errors import TrackingError
 from sweeper.store.local import LocalStore
 from sweeper.tracking.background import BackgroundTracker
 from sweeper.tracking.mlflow_tracker import MlflowTracker, sync
@@ -176,3 +177,15 @@ def test_runs_that_two_hosts_made_in_the_same_moment_are_one_again_after_a_sync(
     before = server.content()
     server.sync(view)
     assert server.content() == before
+
+
+def test_a_parent_run_that_is_deleted_in_the_middle_is_an_error_in_words(server: Server, sweep: Sweep) -> None:
+    from mlflow import MlflowClient
+
+    view, tracker = sweep.finish().view(), server.tracker()
+    tracker.start(Sweep().view())
+    MlflowClient(tracking_uri=server.uri).delete_run(server.parent())
+    with pytest.raises(TrackingError, match=r"deleted.*sweeper sync small"):
+        tracker.finish(view)
+    server.sync(view)
+    assert server.rows("SELECT count(*) FROM runs WHERE lifecycle_stage = 'active'") == [(1 + len(sweep.trials),)]
