@@ -81,7 +81,8 @@ def times_in(log: Path) -> list[float]:
 
 def ray_backend(make_worker: Callable[[Any], Any]) -> Backend:
     """Returns the Ray backend with workers of one's own."""
-    from sweeper.execution.ray_tune import RayBackend, SegmentTrainable
+    from sweeper.execution.ray_tune import RayBackend
+    from sweeper.execution.ray_worker import SegmentTrainable
 
     class Trainable(SegmentTrainable):
         def make_worker(self, store: Any, cache: Path, gpu: float) -> Any:
@@ -137,7 +138,7 @@ def our_startup(folder: Path) -> None:
 def tune_startup(folder: Path) -> None:
     """Does the same by Tune alone: the driver's and the worker's imports, and an empty step."""
     log = folder / "tune"
-    from sweeper.execution.ray_tune import connected, ray, tune  # with the same settings of Ray
+    from sweeper.execution.ray_cluster import connected, ray, tune  # with the same settings of Ray
 
     class Empty(tune.Trainable):
         def setup(self, config: dict[str, Any]) -> None:
@@ -164,7 +165,7 @@ def our_segments(folder: Path) -> dict[str, Any]:
 def tune_segments(folder: Path) -> dict[str, Any]:
     """Lets Tune run an empty function 64 times."""
     log = folder / "tune"
-    from sweeper.execution.ray_tune import connected, tune
+    from sweeper.execution.ray_cluster import connected, tune
 
     def empty(config: dict[str, Any]) -> None:
         note_time(log)

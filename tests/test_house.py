@@ -37,7 +37,7 @@ def test_the_command_line_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize(
     ("package", "owners"),
     [
-        ("ray", {"sweeper/execution/ray_tune.py", "sweeper/execution/ray_jobs.py"}),
+        ("ray", {"sweeper/execution/ray_cluster.py", "sweeper/execution/ray_jobs.py"}),
         ("mlflow", {"sweeper/tracking/mlflow_view.py"}),
     ],
 )

@@ -37,7 +37,7 @@ def find_device(backend: str, address: str | None) -> Device:
         ClusterError: the cluster at `address` cannot be reached.
     """
     if backend == "ray" and address not in (None, "local"):
-        from sweeper.execution.ray_tune import cluster_device
+        from sweeper.execution.ray_cluster import cluster_device
 
         return cluster_device(address)
     if _has_nvidia_driver():

@@ -1,4 +1,4 @@
-"""Verbs as Ray Jobs on the head of a cluster. Beside `ray_tune` the only module that imports ray."""
+"""Verbs as Ray Jobs on the head of a cluster. Beside `ray_cluster` the only module that imports ray."""
 
 import asyncio
 import json

@@ -3,83 +3,43 @@
 The actor of a Tune trial pulls segments from an exchange, its own path first, any ready one rather than wait;
 the Tune trial ends when its own path is complete, whoever trained it. A Tune trial per segment would be wrong:
 finishing actors take pending trials and cancel the actors that are starting for them.
-
-This module and `ray_jobs` alone import ray.
 """
 
-import logging
-import os
 import re
 import shutil
-import signal
 import tempfile
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-for _name, _value in {
-    "RAY_AUTH_MODE": "disabled",  # else a local cluster switches token authentication on by itself
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the death of a worker is no traceback, see `_Collector`
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own handler kills running steps
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # nothing is ever restored from Tune's own files
-    "TUNE_MAX_PENDING_TRIALS_PG": "1000",  # ask for all slots at once: else an autoscaler adds one node at a time
-}.items():
-    os.environ.setdefault(_name, _value)
+from sweeper.execution.base import Job
+from sweeper.execution.exchange import Collected, Exchange, all_epochs
+from sweeper.execution.ray_cluster import connected, ray, refuse_infeasible, scheduling_strategies, tune
+from sweeper.execution.ray_deaths import MAX_FAILED_STARTS, cannot_start, error_of, last_words_of, reason_in
+from sweeper.execution.ray_worker import SegmentTrainable
 
-import ray  # noqa: E402
-from ray import tune  # noqa: E402
-from ray._private.state import state as ray_state  # noqa: E402
-from ray.tune.search import Searcher  # noqa: E402
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
-
-from sweeper.errors import ClusterError, Problem, SweeperError  # noqa: E402
-from sweeper.execution.base import Job  # noqa: E402
-from sweeper.execution.devices import Device  # noqa: E402
-from sweeper.execution.exchange import Collected, Delivery, Exchange, Turn, all_epochs  # noqa: E402
-from sweeper.execution.worker_log import capture, logged, process_name, setting  # noqa: E402
-from sweeper.notices import heard_by  # noqa: E402
-from sweeper.store.logs import LogWriter  # noqa: E402
-from sweeper.store.objects import ObjectStore  # noqa: E402
-from sweeper.store.opening import open_store  # noqa: E402
-from sweeper.training.events import EpochDone, Event  # noqa: E402
-
-REPORT_EVERY_S = 1.0
 IDLE_S = 20.0  # without work, on a cluster that may shrink: then the slot is given back
-WAIT_S = 0.1  # a worker with nothing to do asks again after this
 COLLECT_EVERY_S = 0.3
 MAX_RESTARTS = 10  # of one Tune trial; a segment fails earlier, see `Exchange`
-LAST_WORDS_CHARS = 2_000
-MAX_FAILED_STARTS = 3  # of workers, one after another, while nobody is at work
-_MIB = 2**20
 _OUT_OF_GPU_MEMORY = re.compile(r"torch\.OutOfMemoryError|CUDA out of memory")  # other than Ray's, of the node
 
 
 class RayBackend:
     """Trains on a Ray cluster, by default one on this machine; see `Backend`."""
 
-    def __init__(self, trainable: "type[SegmentTrainable] | None" = None) -> None:
+    def __init__(self, trainable: type[SegmentTrainable] | None = None) -> None:
         """Takes what runs in a Tune trial; tests hand in one that needs no torch."""
         self._trainable = trainable or SegmentTrainable
 
     def run(self, job: Job) -> None:
         """See `Backend.run`."""
         with connected(job.address), _scratch() as scratch:
-            _refuse_infeasible(job)
+            refuse_infeasible(address=job.address, cpu=job.cpu, gpu=job.gpu)
             job.on_phase("workers load libraries, network and data")
             may_grow = job.address not in (None, "local")
-            here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-            exchange_type = ray.remote(num_cpus=0)(Exchange).options(
-                scheduling_strategy=here
-            )  # other nodes may go away
-            exchange = exchange_type.remote(job.dispatcher)
+            exchange = _started(job)
             open_trials = [
                 trial.trial_id
                 for trial in job.dispatcher.trials.values()
@@ -125,117 +85,6 @@ class RayBackend:
                 job.on_warning(f"workers failed: {str(grid.errors[0]).strip().splitlines()[-1]}")
 
 
-class SegmentTrainable(tune.Trainable):
-    """A worker that stands for one trial at a time and trains whatever is ready."""
-
-    def setup(  # type: ignore[override]  # Tune hands the rest over by name, see `with_parameters`
-        self,
-        config: dict[str, Any],
-        *,
-        exchange: Any,
-        trial_ids: dict[str, str],
-        store: str,
-        cache: str | None,
-        gpu: float,
-        run: str,
-        patience_s: float | None,
-    ) -> None:
-        """Remembers where things are; data and network are loaded with the first segment.
-
-        Where a cluster may shrink, a worker gives its slot back after `patience_s` without work.
-
-        Tune may start two actors for one trial and keep one, so nothing is told to the exchange here.
-        """
-        logging.getLogger().setLevel(logging.WARNING)
-        self._exchange, self._trial_ids = exchange, trial_ids
-        opened = open_store(store)
-        self._log = LogWriter(opened, run, process_name())
-        capture(self._log)
-        self._worker = self.make_worker(opened, None if cache is None else Path(cache), gpu)
-        self._log.say(f"worker on {setting()}")
-        self._patience_s = patience_s
-        self._segment_id: str | None = None
-        self._events: Generator[Event, None, None] | None = None
-        self._notices: list[str] = []
-        self._shown: dict[str, Any] = {"epoch": 0, "val_loss": float("nan"), "rsa_behavioral": float("nan")}
-        self._enter(config)
-
-    def make_worker(self, store: ObjectStore, cache: Path | None, gpu: float) -> Any:
-        """Returns what trains; only workers load torch."""
-        from sweeper.execution.worker import Worker, cap_gpu_memory
-
-        cap_gpu_memory(gpu)
-        return Worker(store, cache)
-
-    def cleanup(self) -> None:
-        """Writes what the log still lacks."""
-        self._log.say("the worker ends")
-        self._log.close()
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Stands for another trial; what is loaded stays loaded."""
-        self._enter(new_config)
-        return True
-
-    def _enter(self, config: dict[str, Any]) -> None:
-        self._trial_id = self._trial_ids[config["trial"]]
-        self._segment_id = None
-        self._worked_at = time.monotonic()
-
-    def step(self) -> dict[str, Any]:
-        """Works for about a second and returns what Tune's table shows."""
-        deadline = time.monotonic() + REPORT_EVERY_S
-        try:
-            while True:
-                if self._segment_id is None:
-                    turn: Turn = ray.get(self._exchange.turn.remote(self._trial_id, self._log.process))
-                    if turn.done:
-                        return {**self._shown, "segment": "", "done": True}
-                    if turn.order is not None:
-                        self._segment_id = turn.order.segment_id
-                        self._events = logged(self._worker.train(turn.order), turn.order, self._log)
-                if self._segment_id is not None:
-                    self._advance(deadline)
-                    self._worked_at = time.monotonic()
-                elif self._patience_s is not None and time.monotonic() - self._worked_at > self._patience_s:
-                    return {**self._shown, "segment": "", "done": True}
-                elif time.monotonic() < deadline:
-                    time.sleep(WAIT_S)
-                if time.monotonic() >= deadline:
-                    return {**self._shown, "segment": (self._segment_id or "waiting")[:8]}
-        except SweeperError as error:
-            ray.get(self._exchange.fail.remote(error))
-            return {**self._shown, "segment": "", "done": True}
-
-    def _advance(self, deadline: float) -> None:
-        """Trains until the deadline or the segment's end, and hands in the epochs."""
-        assert self._segment_id is not None
-        assert self._events is not None
-        events: list[Event] = []
-        finished = True
-        with heard_by(self._notices.append):
-            for event in self._events:
-                events.append(event)
-                if isinstance(event, EpochDone):
-                    self._show(event)
-                if time.monotonic() >= deadline:
-                    finished = False
-                    break
-        notices, self._notices = tuple(self._notices), []
-        delivery = Delivery(segment_id=self._segment_id, events=tuple(events), finished=finished, notices=notices)
-        if not ray.get(self._exchange.deliver.remote(self._trial_id, delivery)):
-            self._events.close()  # saves the state reached, if the user stopped the run
-            self._segment_id = None
-
-    def _show(self, done: EpochDone) -> None:
-        self._shown["epoch"] = done.epoch
-        for record in done.records:
-            for name in ("val_loss", "rsa"):
-                if isinstance(value := record.values.get(name), float):
-                    self._shown["rsa_behavioral" if name == "rsa" else name] = value
-                    break
-
-
 class _StaysHere:
     """Pickles as nothing: Tune writes its callbacks and stoppers into files from which nobody ever restores."""
 
@@ -270,9 +119,9 @@ class _Collector(_StaysHere, tune.Callback):
         self._lost(trial)
 
     def _lost(self, trial: Any) -> None:
-        text = _error_of(trial)
-        last_words = _last_words(text)
-        reason = _reason_in(text, last_words)
+        text = error_of(trial)
+        last_words = last_words_of(text)
+        reason = reason_in(text, last_words)
         segment_id = ray.get(self._exchange.lost.remote(self._trial_ids[trial.config["trial"]], reason))
         if _OUT_OF_GPU_MEMORY.search(text):
             self._job.on_short_of_memory()
@@ -305,10 +154,10 @@ class _Collector(_StaysHere, tune.Callback):
         if collected.error is not None:
             raise collected.error
         if collected.idle and len(self._failed_starts) >= MAX_FAILED_STARTS:
-            raise _cannot_start(self._failed_starts[-1], self._job.name)
+            raise cannot_start(self._failed_starts[-1], self._job.name)
 
 
-class _AsWideAsTheTree(_StaysHere, Searcher):
+class _AsWideAsTheTree(_StaysHere, tune.search.Searcher):
     """Gives Tune as many trials as the tree has segments for, so that an autoscaling cluster follows its width.
 
     A trial whose worker gave its slot back for lack of work is given again when there is work for it.
@@ -323,7 +172,7 @@ class _AsWideAsTheTree(_StaysHere, Searcher):
     def suggest(self, trial_id: str) -> Any:
         """Returns the next trial; None while the tree has no use for another worker."""
         if self._dispatcher.is_done:
-            return str(Searcher.FINISHED)
+            return str(tune.search.Searcher.FINISHED)
         if len(self._running) >= self._dispatcher.num_usable:
             return None
         for label in list(self._waiting):
@@ -353,71 +202,11 @@ class _StopWhenAsked(_StaysHere, tune.Stopper):
         return self._collector.drained
 
 
-@contextmanager
-def connected(address: str | None) -> Iterator[None]:
-    """Connects to a cluster, or starts one on this machine; leaves it as it was.
-
-    Raises:
-        ClusterError: the cluster cannot be reached.
-    """
-    if ray.is_initialized():  # by the caller, who ends it
-        yield
-        return
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 256 * _MIB}
-    try:
-        ray.init(
-            address=address or "local",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            **(local if address in (None, "local") else {}),
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        problem = Problem(
-            where="address",
-            rule="a Ray cluster answers there",
-            got=f"{address}: {str(error).splitlines()[0]}",
-            remedy="Start it with `ray up` or `ray start --head`, leave --address out for Ray on this machine, "
-            "or use --backend local",
-        )
-        raise ClusterError(problem) from error
-    for number, handler in handlers.items():  # ray.init puts its own handler in
-        signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _refuse_infeasible(job: Job) -> None:
-    """Refuses a trial that asks for more than this machine has: Tune would wait for ever.
-
-    Another cluster may grow, so there nothing is refused.
-    """
-    if job.address not in (None, "local"):
-        return
-    there = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    for name, asked in (("CPU", job.cpu), ("GPU", job.gpu)):
-        if asked > there.get(name, 0.0):
-            problem = Problem(
-                where=f"resources.{name.lower()}",
-                rule=f"one trial fits on this machine, which has {there.get(name, 0.0):g} {name}",
-                got=f"{asked:g}",
-                remedy="Ask for less, or give the --address of a larger cluster",
-            )
-            raise ClusterError(problem)
-
-
-def cluster_device(address: str | None) -> Device:
-    """Returns what the trials of a cluster run on: GPUs where any node has one, or may be launched with one.
-
-    Raises:
-        ClusterError: the cluster cannot be reached.
-    """
-    with connected(address):
-        there = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        launchable = ray_state.get_max_resources_from_cluster_config() or {}  # Ray Train asks it, too; not public
-        return Device(kind="cuda" if there.get("GPU", 0) or launchable.get("GPU", 0) else "cpu", may_grow=True)
+def _started(job: Job) -> Any:
+    """Starts the exchange beside the driver: other nodes may go away."""
+    node = ray.get_runtime_context().get_node_id()
+    here = scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
+    return ray.remote(num_cpus=0)(Exchange).options(scheduling_strategy=here).remote(job.dispatcher)
 
 
 @contextmanager
@@ -428,44 +217,6 @@ def _scratch() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _error_of(trial: Any) -> str:
-    """Returns the last error of a Tune trial, as Tune wrote it down, without the colours of a terminal."""
-    file = Path(trial.error_file or "absent")
-    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else "no reason is known"
-    last = text.rpartition("Failure # ")[2]  # Tune appends
-    return re.sub(r"\x1b\[[0-9;]*m", "", last).strip()
-
-
-def _reason_in(text: str, last_words: str) -> str:
-    """Returns the one line of a traceback, or of what Ray says of a dead actor, that names the reason."""
-    died = re.search(r"The actor is dead because (.*)", text)
-    if died is None:
-        return text.splitlines()[-1].strip()
-    if "connection error" not in died[1]:  # e.g. the node has gone, or ran out of memory
-        return died[1].strip()
-    said = last_words.splitlines()[-1].strip() if last_words else "killed, out of memory, or a crash?"
-    return f"its process died ({said})"
-
-
-def _last_words(text: str) -> str:
-    """Returns what a dead worker of this machine wrote to its standard error last, as far as Ray kept it."""
-    pid, node = re.search(r"pid[:=] ?(\d+)", text), ray._private.worker._global_node
-    if pid is None or node is None:
-        return ""
-    files = sorted(Path(node.get_logs_dir_path()).glob(f"worker-*-{pid[1]}.err"))
-    return "\n".join(file.read_text(encoding="utf-8", errors="replace")[-LAST_WORDS_CHARS:].strip() for file in files)
-
-
-def _cannot_start(reason: str, sweep: str) -> ClusterError:
-    problem = Problem(
-        where="workers",
-        rule="a worker can start where Ray places it",
-        got=f"{MAX_FAILED_STARTS} that failed one after another: {reason}",
-        remedy=f"`sweeper logs {sweep}` has the whole text; mend it and run the same command again",
-    )
-    return ClusterError(problem)
 
 
 def _short_name(trial: Any) -> str:

@@ -15,7 +15,7 @@ def light() -> Callable[[Path, Callable[[Any], None]], type]:
 
 def _light(log: Path, act: Callable[[Any], None]) -> type:
     """Returns a trainable whose worker loads no torch: per segment it acts, and hands in made-up epochs."""
-    from sweeper.execution.ray_tune import SegmentTrainable
+    from sweeper.execution.ray_worker import SegmentTrainable
     from sweeper.records import Record
     from sweeper.store.rows import write_records
     from sweeper.training.events import EpochDone

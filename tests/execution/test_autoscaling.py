@@ -78,9 +78,9 @@ def head(head_process: tuple[str, int]) -> str:
 @pytest.fixture
 def head_process() -> Iterator[tuple[str, int]]:
     """Starts a head with an autoscaler; ends it and all that it started, by their process group."""
-    from sweeper.execution import ray_tune
+    from sweeper.execution import ray_cluster
 
-    ip = ray_tune.ray.util.get_node_ip_address()
+    ip = ray_cluster.ray.util.get_node_ip_address()
     with socket.socket() as free:
         free.bind(("", 0))
         address = f"{ip}:{free.getsockname()[1]}"
@@ -121,7 +121,7 @@ def num_nodes() -> int:
 
 
 def test_a_cluster_follows_the_width_of_the_tree(head: str, light: Any, engine: Any, tmp_path: Path) -> None:
-    from sweeper.execution import ray_tune
+    from sweeper.execution import ray_cluster, ray_tune
 
     seen: list[int] = []
 
@@ -149,7 +149,7 @@ def test_a_cluster_follows_the_width_of_the_tree(head: str, light: Any, engine: 
     assert ran.status == "done"
     assert ran.epochs_trained == 6 * 40
     assert max(seen) == 1 + 3, "half a GPU each: six trials are three nodes"
-    with ray_tune.connected(head):
+    with ray_cluster.connected(head):
         give_up_at = time.monotonic() + 60
         while num_nodes() > 1 and time.monotonic() < give_up_at:
             time.sleep(0.5)

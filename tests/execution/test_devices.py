@@ -74,7 +74,7 @@ def test_a_hidden_gpu_is_none(monkeypatch, hidden):
 
 
 def test_the_device_of_a_cluster_is_asked_of_the_cluster(monkeypatch):
-    monkeypatch.setattr("sweeper.execution.ray_tune.cluster_device", lambda address: H100)
+    monkeypatch.setattr("sweeper.execution.ray_cluster.cluster_device", lambda address: H100)
     assert find_device("ray", "head:6379") == H100
     monkeypatch.setattr(devices, "_has_nvidia_driver", lambda: False)
     assert find_device("ray", None).kind == "cpu"

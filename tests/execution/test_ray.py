@@ -29,10 +29,10 @@ ALL = {"resources": {"cpu": 8}}  # the logical CPUs: one worker at a time, whose
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Ray with 8 logical CPUs and one logical GPU, whatever the machine has; ended by who started it."""
-    from sweeper.execution import ray_tune  # sets Ray's environment before Ray is loaded
+    from sweeper.execution import ray_cluster, ray_tune  # sets Ray's environment before Ray is loaded
 
     assert os.environ["RAY_AUTH_MODE"]
-    ray_tune.ray.init(
+    ray_cluster.ray.init(
         address="local",
         num_cpus=8,
         num_gpus=1,
@@ -41,8 +41,8 @@ def cluster() -> Iterator[Any]:
         object_store_memory=128 * 2**20,
     )
     yield ray_tune
-    assert ray_tune.ray.is_initialized(), "who joins a Ray leaves it running"
-    ray_tune.ray.shutdown()
+    assert ray_cluster.ray.is_initialized(), "who joins a Ray leaves it running"
+    ray_cluster.ray.shutdown()
 
 
 def workers() -> list[psutil.Process]:
