@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from sweeper.data.features import FeatureCache
 from sweeper.store import chunks, claims
@@ -152,6 +153,23 @@ def test_a_builder_of_this_host_that_died_is_followed_at_once(store: ObjectStore
     with Claims(store).taken("chunk") as is_mine:
         assert is_mine
     assert list(store.keys("claims")) == []
+
+
+def test_what_was_finished_before_the_claim_is_not_made_again(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = Claims._last_free
+
+    def finished_meanwhile(self: Claims, what: str) -> int | None:
+        store.put("features", what, save(dict(features(range(3)))))
+        return look(self, what)
+
+    def build(rows: range) -> Mapping[str, Any]:
+        pytest.fail("made twice")
+
+    monkeypatch.setattr(Claims, "_last_free", finished_meanwhile)
+    [(rows, chunk)] = SharedChunks(store)("entry", [range(3)], build)
+    assert np.array_equal(chunk["one"], features(rows)["one"])
 
 
 def test_a_builder_that_fails_lets_go(store: ObjectStore, tmp_path: Path) -> None:
