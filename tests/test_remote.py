@@ -148,9 +148,11 @@ def test_a_verb_is_sent_as_it_was_typed(spec: Path, monkeypatch: pytest.MonkeyPa
     ]
     call("status", "tiny.yaml", "--stand-in", "--json", "--address", NOBODY, rc=130)
     call("logs", "tiny", "-f", "--trial", "a", "--trial", "b", "--address", NOBODY, rc=130)
+    call("status", "--address", NOBODY, rc=130)
     store, there = ["--store", "/store"], ["--address", "auto"]
     assert PlayedHead.sent == [
         ["run", "tiny.yaml", *store, "--tracking-uri", "off", "--wait", *there, "plain"],
         ["status", "tiny--stand-in", *store, "--json", *there, "encoded"],
         ["logs", "tiny", *store, "-f", "--trial", "a", "--trial", "b", *there, "live"],
+        ["status", *store, *there, "encoded"],
     ]

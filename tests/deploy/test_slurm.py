@@ -78,7 +78,7 @@ class Node:
 
     def ends(self, job: "subprocess.Popen[bytes]") -> int:
         try:
-            return job.wait(timeout=300)
+            return job.wait(timeout=500)
         finally:
             job.kill()
             job.wait()
@@ -92,7 +92,7 @@ def test_a_sweep_drains_before_the_limit_and_goes_on_when_requeued(tmp_path: Pat
     words = ("tiny.yaml", "--tracking-uri", "off")
     try:
         job = node.sbatch(*words)
-        give_up_at = time.monotonic() + 240
+        give_up_at = time.monotonic() + 400
         while b" epochs trained" not in node.log.read_bytes() and time.monotonic() < give_up_at:
             assert job.poll() is None, node.log.read_text()
             time.sleep(0.2)
