@@ -57,6 +57,8 @@ TEXT_ONLY = {
     "logs hand --run xyz": (2, 2, 2, 2, 2, 2),
     "retry hand --trial xyz": (2, 2, 2, 2, 2, 2),
     "export hand --trial xyz --out there": (2, 2, 2, 2, 2, 2),
+    "ui another": (2, 2, 2, 2, 2, 2),
+    "sync another": (2, 2, 2, 2, 2, 2),
     "results hand --curves --folds": (2, 2, 2, 2, 2, 2),
     "status --watch": (2, 2, 2, 2, 2, 2),
     "results": (2, 2, 2, 2, 2, 2),
@@ -73,6 +75,7 @@ def call(store: Path, words: str, *more: str) -> Result:
 def situation(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A store in one of the situations: its name and folder."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     store = tmp_path / "store"
     if request.param == NO_SWEEP:
         LocalStore(store)

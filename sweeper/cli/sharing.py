@@ -1,6 +1,7 @@
 """Verbs that carry results elsewhere or clear them up: ui, sync, export, gc, completion."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,14 @@ from sweeper.completion import SHELLS, complete_sweep, script
 @click.option("--tracking-uri", help="MLflow tracking URI; default: the SQLite file of the store.")
 def ui(store: str, stand_in: bool, sweep: str | None, port: int, tracking_uri: str | None) -> None:
     """Serve the MLflow page on 127.0.0.1; with a SWEEP, say where its trials are compared."""
+    from sweeper.reporting.load import revision_of
+    from sweeper.store.opening import open_store
     from sweeper.tracking.ui import serve
 
-    sys.exit(serve(store, None if sweep is None else name_of(sweep, stand_in), port=port, tracking_uri=tracking_uri))
+    name = None if sweep is None else name_of(sweep, stand_in)
+    if name is not None and tracking_uri is None and "MLFLOW_TRACKING_URI" not in os.environ:
+        revision_of(open_store(store, create=False), name)  # before a server is started in vain
+    sys.exit(serve(store, name, port=port, tracking_uri=tracking_uri))
 
 
 @click.command()

@@ -138,13 +138,23 @@ def open_view(store: ObjectStore, sweep: str) -> SweepView:
     Raises:
         StoreError: the store has no such sweep; the message names those it has.
     """
+    revision = revision_of(store, sweep)
+    wanted = state_ids_of(revision.trials)
+    return SweepView(revision=revision, records=_records(store, revision, wanted), failures=_failures(store, wanted))
+
+
+def revision_of(store: ObjectStore, sweep: str) -> Revision:
+    """Returns the newest revision of a sweep.
+
+    Raises:
+        StoreError: the store has no such sweep; the message names those it has.
+    """
     revision = latest_revision(store, sweep)
     if revision is None:
         known = ", ".join(sweep_names(store)) or "none yet"
         problem = Problem(where=store.address, rule="holds no such sweep", got=sweep, remedy=f"Known: {known}")
         raise StoreError(problem)
-    wanted = state_ids_of(revision.trials)
-    return SweepView(revision=revision, records=_records(store, revision, wanted), failures=_failures(store, wanted))
+    return revision
 
 
 def trials_named(view: SweepView, wanted: Iterable[str]) -> list[Trial]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sweeper.errors import Problem, StoreError
-from sweeper.reporting.load import open_view, trials_named
+from sweeper.reporting.load import open_view, revision_of, trials_named
 from sweeper.store.lease import driven_sweep
 from sweeper.store.logs import LogLine, LogReader, runs_of
 from sweeper.store.objects import ObjectStore
@@ -62,7 +62,7 @@ def runs_with_logs(store: ObjectStore, sweep: str) -> list[str]:
     """
     found = [run.rpartition(".")[2] for run in runs_of(store, sweep)]
     if not found:
-        open_view(store, sweep)  # says which sweeps there are
+        revision_of(store, sweep)  # else it says which sweeps there are
     return found
 
 

@@ -74,6 +74,8 @@ class PulseWriter:
         if now - self._beat_at < BEAT_EVERY_S:
             return
         self._beat_at = now
+        if trained == 0:  # the time that workers take to start says nothing of their speed
+            self._seen.clear()
         self._seen.append((now, trained))
         while now - self._seen[0][0] > _RATE_OVER_S:
             self._seen.popleft()
