@@ -42,6 +42,7 @@ class SegmentTrainable(tune.Trainable):
         Tune may start two actors for one trial and keep one, so nothing is told to the exchange here.
         """
         logging.getLogger().setLevel(logging.WARNING)
+        logging.getLogger("ray.tune").setLevel(logging.ERROR)  # a slow start would stand as a dead worker's last words
         self._exchange, self._trial_ids = exchange, trial_ids
         opened = open_store(store)
         self._log = LogWriter(opened, run, process_name())
