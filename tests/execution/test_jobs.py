@@ -9,9 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 BIN = Path(sys.executable).parent
@@ -42,7 +44,7 @@ def free_ports(number: int) -> list[int]:
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[str]:
-    """Starts a head; ends it and all that it started, by their process group. Its folder is nobody's working folder."""
+    """Starts a head; ends it and all that it started, jobs too, which have sessions of their own."""
     folder = Path("/tmp") / f"sweeper-jobs-{os.getpid()}"  # sockets need short paths
     folder.mkdir()
     port, dashboard, agent = free_ports(3)
@@ -66,12 +68,16 @@ def head() -> Iterator[str]:
             time.sleep(0.2)
         yield f"http://127.0.0.1:{dashboard}"
     finally:
+        started = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        for each in started:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
         log.close()
         shutil.rmtree(folder, ignore_errors=True)
 
