@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeper.data.dataset import HeldOut
+from sweeper.data.dataset import VALIDATION, HeldOut
 from sweeper.errors import DataError, Problem
 from sweeper.metrics.rdm import UndefinedMetric, compute_rdm
 from sweeper.metrics.rsa import rsa_score, rsa_standard_error
@@ -24,7 +24,9 @@ SEMANTICS = 1
 """Raised whenever code changes a measured number."""
 
 TRAINING_ITEM = "training"
+_FEWEST_STIMULI = 3  # with two there is one pair, and no ranks
 TARGETS = "targets"
+VALIDATION_RSA = "rsa_validation"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,6 +128,9 @@ def _items_of_set(
 ) -> Iterable[Item]:
     key = OutputKey(set_id=set_id(held_out, preprocessing), layer=layer)
     suffix = "" if layer == "output" else f"_{layer}"
+    if name == VALIDATION:
+        yield _item(f"{VALIDATION_RSA}{suffix}", key, TARGETS, _validation_rdm(held_out), evaluation.metric)
+        return
     prefix = "" if name == "held_out" else f"{name}_"
     behavioral = {reference.name: reference.rdm for reference in held_out.references if reference.kind == "behavioral"}
     for column, reference_name in _behavioral(evaluation, held_out, name):
@@ -188,6 +193,19 @@ def _undefined_targets(name: str) -> DataError:
             remedy="Leave such stimuli out, or name a behavioural RDM",
         )
     )
+
+
+def _validation_rdm(held_out: HeldOut) -> NDArray[np.float64]:
+    found = _target_rdm(held_out) if len(held_out.images) >= _FEWEST_STIMULI else None
+    if found is None:
+        problem = Problem(
+            where="evaluation.validation",
+            rule=f"the targets of the validation stimuli, {_FEWEST_STIMULI} or more, have a correlation RDM",
+            got=f"{len(held_out.images)} stimuli, or a constant row of targets",
+            remedy="Leave such stimuli out, or choose another seeds.split or data.train_fraction",
+        )
+        raise DataError(problem)
+    return found
 
 
 def _item(

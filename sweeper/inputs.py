@@ -13,10 +13,11 @@ from sweeper_models.errors import ModelError as UnusableModel
 from sweeper_models.prompts import PROMPTS
 from sweeper_models.weights import WeightsFile, locate_weights
 
-from sweeper.data.dataset import Dataset, HeldOut, choose, open_parts
+from sweeper.data.dataset import VALIDATION, Dataset, HeldOut, choose, open_parts
 from sweeper.data.images import CLIP_MEAN, CLIP_STD, Preprocessing
 from sweeper.data.manifest import Manifest, Relabel, load_manifest
 from sweeper.data.parts import Parts
+from sweeper.data.split import split_pool
 from sweeper.errors import DataError, ModelError, Problem, SpecError, SweeperError
 from sweeper.plan.identity import content_id
 from sweeper.plan.lineage import Inputs
@@ -95,6 +96,8 @@ def manifest_of(path: str) -> Manifest:
 def held_out_sets(config: TrialConfig, evaluation: Evaluation) -> dict[str, HeldOut]:
     """Returns the held-out set of a configuration (named `held_out`) and the further evaluation sets.
 
+    With `evaluation.validation` the last one is `validation`: part of the pool, and another one for every split.
+
     Raises:
         DataError: a manifest of `evaluation.sets` cannot be read.
         SpecError: nothing is held out at all.
@@ -115,7 +118,20 @@ def held_out_sets(config: TrialConfig, evaluation: Evaluation) -> dict[str, Held
             remedy="Add held_out to the manifest, or data.folds and data.fold to the spec",
         )
         raise SpecError(problem)
+    if evaluation.validation:
+        sets[VALIDATION] = _validation_set(config, own)
     return sets
+
+
+def _validation_set(config: TrialConfig, dataset: Dataset) -> HeldOut:
+    data = config.data
+    rows = split_pool(data.split, config.seeds.split, len(dataset.pool), data.train_fraction).val
+    return HeldOut(
+        images=dataset.pool.subset(rows),
+        targets=dataset.targets[rows],
+        row_ids=dataset.row_ids[rows] if len(dataset.row_ids) else None,
+        references=(),
+    )
 
 
 def weights_of(model: AnyModel) -> WeightsFile:

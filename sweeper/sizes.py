@@ -8,7 +8,7 @@ from typing import Any
 from sweeper_models.adapter import AdapterConfig, count_adapter_parameters, prefix_shapes
 from sweeper_models.configs import read_config
 
-from sweeper.data.dataset import HeldOut
+from sweeper.data.dataset import VALIDATION, HeldOut
 from sweeper.data.images import ImageSet
 from sweeper.inputs import dataset_of, held_out_sets, weights_of
 from sweeper.plan.estimate import Disk
@@ -56,11 +56,13 @@ def disk_of(trials: Iterable[Trial], tree: Tree, evaluation: Evaluation) -> Disk
 
 
 def _sizes(config: TrialConfig, evaluation: Evaluation) -> _Sizes:
-    sets = tuple(held_out_sets(config, evaluation).values())
+    named = held_out_sets(config, evaluation)
+    sets = tuple(named.values())
+    own = (held_out.images for name, held_out in named.items() if name != VALIDATION)  # which are part of the pool
     return _Sizes(
         state=_on_disk(_state_bytes(config)),
         epoch=_epoch_bytes(config, evaluation, sets),
-        features=_features(config, (dataset_of(config).pool, *(held_out.images for held_out in sets))),
+        features=_features(config, (dataset_of(config).pool, *own)),
     )
 
 

@@ -15,6 +15,9 @@ from sweeper.data.sources import Triplets
 from sweeper.errors import DataError, Problem
 from sweeper.randomness import stream
 
+VALIDATION = "validation"
+"""Name of the validation stimuli, where they are evaluated as a set of their own."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ReferenceRdm:

@@ -80,7 +80,8 @@ def resolve_sweep(spec: SweepSpec, *, device: str, device_model: str | None = No
     by_data: dict[tuple[object, ...], tuple[Item, ...]] = {}
 
     def items_for(config: TrialConfig) -> tuple[Item, ...]:
-        key = (dataset_of(config), config.data)
+        split = config.seeds.split if spec.evaluation.validation else None
+        key = (dataset_of(config), config.data, split)
         if key not in by_data:
             sets = held_out_sets(config, spec.evaluation)
             by_data[key] = items_of(spec.evaluation, sets, config.data.preprocessing)

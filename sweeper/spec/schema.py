@@ -242,6 +242,8 @@ class Evaluation(SpecModel):
     """Further manifests, evaluated at every epoch."""
     bootstraps: NonNegativeInt = 100
     """Resamplings of the stimuli for `rsa/behavioral_se`; 0 leaves it out, 1 says nothing about a spread."""
+    validation: Flag = False
+    """Also measure `rsa/validation`: the RSA on the validation stimuli against their targets."""
 
     @model_validator(mode="after")
     def _one_resampling_has_no_spread(self) -> Self:

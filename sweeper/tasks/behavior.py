@@ -1,6 +1,6 @@
 """CLIP-HBA-Behavior: mean squared error of 66 outputs against 66 target dimensions."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from sweeper_models.dora import trainable_parameters
 from torch import Tensor
 from torch.nn import functional
 
+from sweeper.data.dataset import VALIDATION
 from sweeper.data.features import FeatureCache
 from sweeper.data.split import batch_order, split_pool
 from sweeper.evaluation import OutputKey, set_id
@@ -58,10 +59,10 @@ class BehaviorTask:
         rule = CachedPrefix if config.numerics.prefix == "cached" else FullForward
         self._network = rule(self._model, backbone.image_size, preprocessing_of(config.data), config.numerics, cache)
         self._pool = self._network.stimuli(dataset.pool)
-        self._held_out = {
-            set_id(held_out, config.data.preprocessing): self._network.stimuli(held_out.images)
-            for held_out in held_out_sets(config, evaluation).values()
-        }
+        sets = held_out_sets(config, evaluation)
+        ids = {name: set_id(held_out, config.data.preprocessing) for name, held_out in sets.items()}
+        self._validation_id = ids.pop(VALIDATION, None)
+        self._held_out = {ids[name]: self._network.stimuli(sets[name].images) for name in ids}
         self._layers = evaluation.layers
 
     def init_state(self, seed: int) -> TrainingState:
@@ -94,8 +95,8 @@ class BehaviorTask:
         """See `Task.evaluate`."""
         text = self._network.text(state.parameters)
         squared, count = 0.0, 0
-        for rows in _chunks(self._split.val):
-            outputs = self._network.outputs(state.parameters, self._pool.batch(rows), text).float()
+        predicted = list(self._parts(state, self._pool, self._split.val, "output", text))
+        for rows, outputs in zip(_chunks(self._split.val), predicted, strict=True):
             errors = functional.mse_loss(outputs, self._targets[rows].to(self._device), reduction="none")
             squared += float(errors.sum(dtype=torch.float64))
             count += errors.numel()
@@ -104,6 +105,10 @@ class BehaviorTask:
             for set_id, stimuli in self._held_out.items()
             for layer in self._layers
         }
+        if self._validation_id is not None:
+            for layer in self._layers:
+                parts = predicted if layer == "output" else self._parts(state, self._pool, self._split.val, layer, text)
+                outputs_by_set[OutputKey(set_id=self._validation_id, layer=layer)] = _joined(parts)
         values = {"val_loss": squared / count, "adapter_distance": self._distance(state)}
         return Measured(values=values, outputs=outputs_by_set)
 
@@ -126,18 +131,18 @@ class BehaviorTask:
         return batch, torch.from_numpy(targets).to(self._device)
 
     def _layer_outputs(self, state: TrainingState, stimuli: Stimuli, layer: str, text: Tensor) -> NDArray[np.float32]:
-        parts = []
-        for rows in _chunks(np.arange(len(stimuli))):
-            batch = stimuli.batch(rows)
-            embedding = layer == "embedding"
-            part = (
-                self._network.embedding(state.parameters, batch)
-                if embedding
-                else self._network.outputs(state.parameters, batch, text)
-            )
-            parts.append(part.float().cpu())
-        outputs: NDArray[np.float32] = torch.cat(parts).numpy()
-        return outputs
+        return _joined(self._parts(state, stimuli, np.arange(len(stimuli)), layer, text))
+
+    def _parts(
+        self, state: TrainingState, stimuli: Stimuli, rows: NDArray[np.int64], layer: str, text: Tensor
+    ) -> Iterator[Tensor]:
+        """Yields the float32 outputs of a layer on some stimuli, chunk by chunk."""
+        for chunk in _chunks(rows):
+            batch = stimuli.batch(chunk)
+            if layer == "embedding":
+                yield self._network.embedding(state.parameters, batch).float()
+            else:
+                yield self._network.outputs(state.parameters, batch, text).float()
 
     def _distance(self, state: TrainingState) -> float:
         """Returns the Euclidean distance of all adapter parameters from their start."""
@@ -152,6 +157,11 @@ class BehaviorTask:
 def _chunks(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     for first in range(0, len(rows), EVALUATION_CHUNK):
         yield rows[first : first + EVALUATION_CHUNK]
+
+
+def _joined(parts: Iterable[Tensor]) -> NDArray[np.float32]:
+    outputs: NDArray[np.float32] = torch.cat([part.cpu() for part in parts]).numpy()
+    return outputs
 
 
 def _mean_loss(losses: Tensor, sizes: list[int]) -> float:
