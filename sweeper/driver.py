@@ -18,18 +18,46 @@ from sweeper.execution.dispatcher import Dispatcher
 from sweeper.execution.prepare import ResolvedSweep, changed_since, measured_records, read_failures
 from sweeper.execution.worker_log import setting
 from sweeper.notices import heard_by, notice
-from sweeper.records import GpuMemory, Record
+from sweeper.records import Failure, GpuMemory, Record
 from sweeper.reporting.view import SweepView
 from sweeper.store.lease import Holder, Wish, held
 from sweeper.store.ledger import DamagedLedger, Ledger, ledger_path, open_ledger
 from sweeper.store.logs import DRIVER, Level, LogWriter, run_name
 from sweeper.store.objects import ObjectStore
+from sweeper.store.points import Point
 from sweeper.store.pulse import PulseWriter
-from sweeper.store.sweeps import Revision, save_revision
+from sweeper.store.sweeps import latest_revision, save_revision
 from sweeper.tracking.base import Tracker
 from sweeper.training.events import EpochDone, Event, ParentMissing, SegmentFailed
 
 Status = Literal["done", "failed", "gave up", "interrupted"]
+
+
+class Batch(Protocol):
+    """Points of a search that are trained together; see `sweeper/search/searcher.py`."""
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """The points with their trials."""
+
+    @property
+    def sweep(self) -> ResolvedSweep:
+        """These trials, resolved."""
+
+
+class Searcher(Protocol):
+    """Says what is trained next, given what came of the last points."""
+
+    @property
+    def study_id(self) -> str:
+        """What the points are kept under."""
+
+    @property
+    def items(self) -> list[dict[str, str]]:
+        """What is measured on every trial, as revisions keep it."""
+
+    def next_batch(self, view: SweepView, gpu: float) -> Batch | None:
+        """Tells what came of the last points and asks for the next; None when the search is over."""
 
 
 class Progress(Protocol):
@@ -82,6 +110,7 @@ class Run:
         stop: set when the user wants to stop.
         wait: for another driver of the store, instead of giving up.
         max_failed: trials that may fail in this run before it drains; None: any number.
+        searcher: of a search, asks for the trials; `sweep` has those that it asked for before.
     """
 
     sweep: ResolvedSweep
@@ -95,6 +124,7 @@ class Run:
     stop: threading.Event
     wait: bool = False
     max_failed: int | None = None
+    searcher: Searcher | None = None
 
 
 def run_sweep(run: Run) -> Outcome:
@@ -167,41 +197,84 @@ class _Driver:
 
     def __init__(self, run: Run, ledger: Ledger, log: LogWriter, pulse: PulseWriter) -> None:
         self._run, self._ledger, self._log, self._pulse = run, ledger, log, pulse
-        sweep = run.sweep
+        self._records: dict[str, tuple[Record, ...]] = {}
+        self._failures: dict[str, Failure] = {}
+        self._trials_of_state: dict[str, list[str]] = {}
+        self._trained = 0
+        self._is_short_of_memory = False  # under the share of a GPU that trials have now
+        self._raised_gpu = 0.0  # the share that turned out to be needed
+        self._failed_now: set[str] = set()  # trials through a state that could not be made in this run
+        self._is_indexing = True
+        self._gpu_memory: set[GpuMemory] = set()
+        self._statuses: dict[str, str] = {}  # of the trials whose turn it was
         run.progress.phase("looking at what the store holds")
-        self._records = measured_records(sweep, ledger, run.store, self._tell)
-        self._failures = read_failures(run.store, sweep.items_by_state)
-        recorded = ledger.val_losses()
-        if changed := changed_since(run.store, sweep, recorded):
-            self._tell(changed)
-        items = [item.describe() for item in sweep.all_items()]
-        self._revision = save_revision(run.store, sweep.spec, run.source, sweep.trials, items)
+        self._recorded = ledger.val_losses()
+        self._enter(run.sweep)
+        if run.searcher is None:
+            if changed := changed_since(run.store, run.sweep, self._recorded):
+                self._tell(changed)
+            items = [item.describe() for item in run.sweep.all_items()]
+            self._revision = save_revision(run.store, run.sweep.spec, run.source, run.sweep.trials, items)
+        else:
+            searcher = run.searcher
+            before = latest_revision(run.store, run.sweep.spec.name)
+            if before is not None and before.study != searcher.study_id:
+                self._tell(f"another search than in revision {before.number}: it begins anew, equal trials are reused")
+            self._revision = save_revision(run.store, run.sweep.spec, run.source, (), searcher.items, searcher.study_id)
+
+    def _enter(self, sweep: ResolvedSweep) -> None:
+        """Takes stock of what is trained now: the whole sweep, or a batch of points."""
+        run = self._run
+        records = measured_records(sweep, self._ledger, run.store, self._tell)
+        self._records |= records
+        self._failures |= read_failures(run.store, sweep.items_by_state)
         self._dispatcher = Dispatcher(
             trials=sweep.trials,
             tree=sweep.tree,
             evaluation=sweep.spec.evaluation,
-            val_loss={state: val_loss_of(records) for state, records in self._records.items()},
+            val_loss={state: val_loss_of(found) for state, found in records.items()},
             failures=self._failures,
             has_state=partial(run.store.has, "states"),
-            partly={state: loss for state, loss in recorded.items() if state not in self._records},
+            partly={state: loss for state, loss in self._recorded.items() if state not in self._records},
         )
-        self._trials_of_state = _trials_of_state(self._revision)
-        self._trained = 0
-        self._is_short_of_memory = False  # under the share of a GPU that trials have now
-        self._failed_now: set[str] = set()  # trials through a state that could not be made in this run
-        self._is_indexing = True
-        self._gpu_memory = {memory for records in self._records.values() for memory in _gpu_memory_of(records)}
+        for trial in sweep.trials:
+            for state in trial.lineage.state_ids:
+                self._trials_of_state.setdefault(state, []).append(trial.trial_id)
+        self._gpu_memory.update(memory for found in records.values() for memory in _gpu_memory_of(found))
 
     def drive(self) -> Outcome:
         """Runs the backend until nothing is left; tracks what happens on the way.
 
         Without anything to train the tracker is told, too: the sweep may be new to the server, or measured anew.
         """
-        run = self._run
-        run.tracker.start(self.view())
+        self._run.tracker.start(self.view())
         try:
-            if not self._dispatcher.is_done:
-                epochs, trials = self._dispatcher.pending_epochs, len(self._revision.trials)
+            if self._run.searcher is None:
+                self._train_what_is_open()
+            else:
+                self._search(self._run.searcher)
+        finally:
+            self._run.progress.phase("logging what is left to be tracked")
+            self._run.tracker.finish(self.view())
+            self._run.progress.stop()
+        return Outcome(view=self.view(), status=self._status(), epochs_trained=self._trained)
+
+    def _search(self, searcher: Searcher) -> None:
+        """Trains batch after batch; one whose trials the store holds costs a look."""
+        batch = searcher.next_batch(self.view(), 0.0)
+        while batch is not None:
+            self._revision = self._revision.with_points(batch.points)
+            self._enter(batch.sweep)
+            self._train_what_is_open()
+            if self._is_over() or not self._dispatcher.is_done:
+                return
+            batch = searcher.next_batch(self.view(), self._run.gpu(self._gpu_memory) or 0.0)
+
+    def _train_what_is_open(self) -> None:
+        run, dispatcher = self._run, self._dispatcher
+        try:
+            if not dispatcher.is_done:
+                epochs, trials = dispatcher.pending_epochs, len(dispatcher.trials)
                 self._log.say(f"revision {self._revision.number}: {trials} trials, at most {epochs} epochs to train")
                 run.progress.start(epochs=epochs, trials=trials)
                 self._pulse.beat(0, epochs, ())
@@ -210,10 +283,7 @@ class _Driver:
                 finally:
                     run.progress.stop()
         finally:
-            run.progress.phase("logging what is left to be tracked")
-            run.tracker.finish(self.view())
-            run.progress.stop()
-        return Outcome(view=self.view(), status=self._status(), epochs_trained=self._trained)
+            self._statuses |= {trial_id: dispatcher.trial_status(trial_id) for trial_id in dispatcher.trials}
 
     def view(self) -> SweepView:
         """Returns the sweep as it stands."""
@@ -230,6 +300,7 @@ class _Driver:
             self._tell("resources.gpu is auto: one epoch is measured on a whole GPU first")
             run.backend().run(self._job(1.0, lambda: bool(self._gpu_memory) or self._is_over()))
             gpu = run.gpu(self._gpu_memory) or 1.0
+        gpu = max(gpu, self._raised_gpu)
         while not self._dispatcher.is_done and not self._is_over():
             self._is_short_of_memory = False
             may_raise = run.sweep.spec.resources.gpu == "auto" and 0 < gpu < 1
@@ -237,7 +308,7 @@ class _Driver:
             run.backend().run(self._job(gpu, ends))
             if not (may_raise and self._is_short_of_memory):
                 return
-            gpu = min(2 * gpu, 1.0)
+            gpu = self._raised_gpu = min(2 * gpu, 1.0)
             self._tell(f"a trial ran out of GPU memory: from here on each gets {gpu:g} GPU", level="warning")
 
     def _is_over(self) -> bool:
@@ -308,8 +379,8 @@ class _Driver:
                 notice(f"damaged: the ledger ({damage}); nothing is lost, the next run builds it again")
 
     def _status(self) -> Status:
-        statuses = {self._dispatcher.trial_status(trial.trial_id) for trial in self._revision.trials}
-        if "open" in statuses:
+        statuses = set(self._statuses.values())
+        if "open" in statuses or (self._run.searcher is not None and self._is_over()):
             return "gave up" if self._gives_up() and not self._run.stop.is_set() else "interrupted"
         return "failed" if "failed" in statuses else "done"
 
@@ -324,11 +395,3 @@ def val_loss_of(records: tuple[Record, ...]) -> float:
 def _gpu_memory_of(records: Iterable[Record]) -> Iterator[GpuMemory]:
     """Yields what training needed; the untrained model is only looked at."""
     return (record.gpu for record in records if record.gpu is not None and record.epoch > 0)
-
-
-def _trials_of_state(revision: Revision) -> dict[str, list[str]]:
-    trials: dict[str, list[str]] = {}
-    for trial in revision.trials:
-        for state in trial.lineage.state_ids:
-            trials.setdefault(state, []).append(trial.trial_id)
-    return trials

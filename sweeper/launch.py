@@ -10,30 +10,36 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from sweeper.driver import Outcome, Progress, Run, run_sweep, val_loss_of
 from sweeper.execution.base import Backend
 from sweeper.execution.devices import find_device, gpus_per_trial
 from sweeper.execution.prepare import (
     ResolvedSweep,
+    Resolver,
     changed_since,
     measurable_records,
     read_failures,
-    resolve_sweep,
 )
 from sweeper.plan.estimate import PlanSummary, merged_text, summarize_plan
 from sweeper.plan.stock import Known, StockTaker
 from sweeper.records import Failure
 from sweeper.reporting.load import open_view, trials_named
 from sweeper.sizes import disk_of
+from sweeper.spec.axes import expand
 from sweeper.spec.schema import SweepSpec
 from sweeper.specs import cluster_address, find_spec
 from sweeper.store.lease import driven_sweep, held
 from sweeper.store.ledger import DamagedLedger, Ledger, ledger_path
 from sweeper.store.objects import ObjectStore
 from sweeper.store.opening import find_store, open_store
+from sweeper.store.points import read_points
 from sweeper.store.shares import ask_share, asked_share
 from sweeper.tracking.base import NullTracker, Tracker
+
+if TYPE_CHECKING:
+    from sweeper.search.searcher import Searcher
 
 NO_TRACKING = "off"
 _STOPPING = b"\nstopping after the epochs in progress, which takes some seconds; once more ends at once\n"
@@ -105,32 +111,41 @@ def launch(request: Request, progress: Progress) -> Outcome:
     spec = spec.model_copy(update={"resources": spec.resources.model_copy(update={"address": address})})
     device = find_device(request.backend, address)
     with named.located():
-        sweep = resolve_sweep(spec, device=device.kind, device_model=device.model)
-    on_gpu = any(trial.inputs.device == "cuda" for trial in sweep.trials)
+        resolver = Resolver(spec, device=device.kind, device_model=device.model)
+        asks = None if spec.search is None else _searcher(resolver, request.store)
+        sweep = resolver.resolve(expand(spec)) if asks is None else asks.asked_before
+    on_gpu = resolver.computes_on("cuda")
     store = open_store(request.store)
-    if sweep.merged:
+    if sweep.merged and asks is None:
         progress.note(merged_text(sweep.merged))
     if device.kind == "cpu" and not device.may_grow and spec.resources.gpu not in ("auto", 0):
         progress.note(f"resources.gpu is {spec.resources.gpu:g}, but there is no GPU here: trials run on the CPU")
     least = asked_share(store, spec.name)
     if least and on_gpu:
         progress.note(f"each trial gets at least {least:g} GPU, as `sweeper retry --gpu` asked")
-    with stop_on_signals() as stop:
+    with ExitStack() as kept, stop_on_signals() as stop:
         return run_sweep(
             Run(
                 sweep=sweep,
                 source=named.source,
                 store=store,
                 cache=None if request.cache is None else request.cache.absolute(),
-                backend=lambda: _backend(request.backend, progress),
+                backend=lambda: _backend(request.backend, progress, address, kept if asks is not None else None),
                 gpu=partial(gpus_per_trial, spec.resources.gpu, device, computes_there=on_gpu, least=least),
                 tracker=_tracker(request.tracking_uri, spec, store, progress),
                 progress=progress,
                 stop=stop,
                 wait=request.wait,
                 max_failed=request.max_failed,
+                searcher=asks,
             )
         )
+
+
+def _searcher(resolver: Resolver, store: str) -> "Searcher":
+    from sweeper.search.searcher import Searcher, Space
+
+    return Searcher(Space(resolver), open_store(store))
 
 
 def make_plan(spec_path: Path, store_path: str | Path, *, stand_in: bool, address: str | None = None) -> PlanSummary:
@@ -147,9 +162,26 @@ def make_plan(spec_path: Path, store_path: str | Path, *, stand_in: bool, addres
     """
     named = find_spec(spec_path, store_path, stand_in=stand_in)
     device = find_device("ray", cluster_address(address, named.spec))
-    with named.located():
-        sweep = resolve_sweep(named.spec, device=device.kind, device_model=device.model)
     store = find_store(store_path)
+    with named.located():
+        resolver = Resolver(named.spec, device=device.kind, device_model=device.model)
+        if named.spec.search is not None:
+            return _search_plan(resolver, store)
+        return _plan(resolver.resolve(expand(named.spec)), store)
+
+
+def _search_plan(resolver: Resolver, store: ObjectStore | None) -> PlanSummary:
+    """Returns the plan of the points that were asked, with the most that can come."""
+    from sweeper.search.forecast import with_points_to_come
+    from sweeper.search.searcher import Space
+
+    space = Space(resolver)
+    asked = () if store is None else read_points(store, space.study_id)
+    sweep = space.resolved([point.values for point in asked]).sweep
+    return with_points_to_come(_plan(sweep, store), space, len(asked))
+
+
+def _plan(sweep: ResolvedSweep, store: ObjectStore | None) -> PlanSummary:
     if store is None:
         return _summary(sweep, {}, Known(val_loss={}, failed=frozenset(), has_state=lambda state: False), [])
     with readable_ledger(store) as ledger:
@@ -161,7 +193,8 @@ def make_plan(spec_path: Path, store_path: str | Path, *, stand_in: bool, addres
         has_state=set(store.keys("states")).__contains__,
         partly={state: loss for state, loss in recorded.items() if state not in records},
     )
-    return replace(_summary(sweep, recorded, known, seconds), changed=changed_since(store, sweep, recorded))
+    changed = None if sweep.spec.search is not None else changed_since(store, sweep, recorded)
+    return replace(_summary(sweep, recorded, known, seconds), changed=changed)
 
 
 def _summary(
@@ -205,15 +238,25 @@ def stop_on_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _backend(name: str, progress: Progress) -> Backend:
+def _backend(name: str, progress: Progress, address: str | None, kept: ExitStack | None) -> Backend:
+    """Returns a backend.
+
+    Args:
+        name: `local` or `ray`.
+        progress: is told what takes long.
+        address: of Ray.
+        kept: keeps the first connection to Ray for all backends that are made later.
+    """
     if name == "local":
         progress.phase("loading libraries, network and data")
         from sweeper.execution.local import LocalBackend
 
         return LocalBackend()
     progress.phase("starting Ray, which takes some 20 s")
-    from sweeper.execution.ray_tune import RayBackend
+    from sweeper.execution.ray_tune import RayBackend, connected
 
+    if kept is not None:
+        kept.enter_context(connected(address))
     return RayBackend()
 
 

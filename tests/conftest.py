@@ -106,12 +106,24 @@ class Engine:
             "evaluation": {"bootstraps": 3},
         }
 
-    def sweep(self, **changes: Any) -> Any:
-        from sweeper.execution.prepare import resolve_sweep
+    def spec(self, **changes: Any) -> Any:
         from sweeper.spec.load import parse_spec
 
-        spec = parse_spec(json.dumps(merged(self.base, changes)), "test.yaml")
-        return resolve_sweep(spec, device="cpu")
+        return parse_spec(json.dumps(merged(self.base, changes)), "test.yaml")
+
+    def sweep(self, **changes: Any) -> Any:
+        from sweeper.execution.prepare import resolve_sweep
+
+        return resolve_sweep(self.spec(**changes), device="cpu")
+
+    def searcher(self, store: Path, **changes: Any) -> Any:
+        """Returns what asks for the points of a search, None where the spec has none."""
+        from sweeper.execution.prepare import Resolver
+        from sweeper.search.searcher import Searcher, Space
+        from sweeper.store.local import LocalStore
+
+        spec = self.spec(**changes)
+        return None if spec.search is None else Searcher(Space(Resolver(spec, device="cpu")), LocalStore(store))
 
     def config(self, **changes: Any) -> Any:
         """Returns the first trial's configuration."""
@@ -142,7 +154,8 @@ class Engine:
 
         stop = threading.Event()
         watch = Watch(stop, stop_after)
-        sweep = sweep or self.sweep(**changes)
+        searcher = None if sweep is not None else self.searcher(store, **changes)
+        sweep = sweep or (self.sweep(**changes) if searcher is None else searcher.asked_before)
         run = Run(
             sweep=sweep,
             source="test",
@@ -155,6 +168,7 @@ class Engine:
             progress=watch,
             stop=stop,
             max_failed=max_failed,
+            searcher=searcher,
         )
         return Ran(outcome=run_sweep(run), watch=watch, backends=len(made), sweep=sweep)
 

@@ -28,7 +28,7 @@ def test_machine_checks_are_clean(command: list[str]) -> None:
 
 
 def test_the_command_line_imports_nothing_heavy() -> None:
-    heavy = ["torch", "ray", "mlflow", "numpy", "pandas", "pydantic", "open_clip", "matplotlib", "rich"]
+    heavy = ["torch", "ray", "mlflow", "optuna", "numpy", "pandas", "pydantic", "open_clip", "matplotlib", "rich"]
     code = f"import sys, sweeper.cli; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -39,6 +39,7 @@ def test_the_command_line_imports_nothing_heavy() -> None:
     [
         ("ray", {"sweeper/execution/ray_cluster.py", "sweeper/execution/ray_jobs.py"}),
         ("mlflow", {"sweeper/tracking/mlflow_view.py"}),
+        ("optuna", {f"sweeper/search/{name}.py" for name in ("figures", "mirror", "samplers", "space", "study")}),
     ],
 )
 def test_services_are_imported_in_one_place_each(package: str, owners: set[str]) -> None:

@@ -136,5 +136,10 @@ def draw(view: Any, folder: Path) -> None:
     """Draws the figures of a sweep into a folder and says so."""
     from sweeper.reporting.figures import save_figures
 
-    for path in save_figures(view, folder):
+    paths = save_figures(view, folder)
+    if view.revision.spec.search is not None:
+        from sweeper.search.figures import save_search_figures
+
+        paths += save_search_figures(view, folder)
+    for path in paths:
         click.echo(f"drew {path}", err=True)

@@ -42,16 +42,27 @@ def validate(spec: Path, store: str, stand_in: bool, as_json: bool) -> None:
     from sweeper.specs import find_spec
 
     try:
-        loaded = find_spec(spec, store, stand_in=stand_in).spec
+        named = find_spec(spec, store, stand_in=stand_in)
+        loaded = named.spec
+        if loaded.search is not None:
+            from sweeper.search.samplers import check_sampler
+
+            with named.located():
+                check_sampler(loaded.search)
     except SpecError as error:
         if as_json:
             click.echo(json.dumps({"schema_version": 1, "rows": [], "problems": [asdict(p) for p in error.problems]}))
         raise
-    trials = len(expand(loaded))
+    search = loaded.search
+    row = (
+        {"name": loaded.name, "trials": len(expand(loaded))}
+        if search is None
+        else {"name": loaded.name, "search": True}
+    )
     if as_json:
-        click.echo(json.dumps({"schema_version": 1, "rows": [{"name": loaded.name, "trials": trials}]}))
+        click.echo(json.dumps({"schema_version": 1, "rows": [row]}))
     else:
-        click.echo(f"{spec}: valid, {trials} trials")
+        click.echo(f"{spec}: valid, {'a search' if search is not None else str(row['trials']) + ' trials'}")
 
 
 @click.command()

@@ -109,6 +109,7 @@ def logs(
 @click.option("--dimensions", is_flag=True, help="One row per trial, epoch and dimension.")
 @click.option("--tolerances", is_flag=True, help="Recovery by tolerance and comparator.")
 @click.option("--folds", is_flag=True, help="Out-of-fold evaluation of a sweep over folds.")
+@click.option("--points", is_flag=True, help="One row per point of a search.")
 @click.option("--format", "format_", type=click.Choice(["text", "csv", "json", "parquet"]), default="text")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to FILE instead of the terminal.")
 @click.option("--figures", type=click.Path(file_okay=False, path_type=Path), help="Also draw the figures into DIR.")
@@ -122,6 +123,7 @@ def results(
     dimensions: bool,
     tolerances: bool,
     folds: bool,
+    points: bool,
     format_: str,
     out: Path | None,
     figures: Path | None,
@@ -132,7 +134,13 @@ def results(
     view = open_sweep(sweep, store, stand_in)
     chosen = [
         name
-        for name, on in (("curves", curves), ("dimensions", dimensions), ("tolerances", tolerances), ("folds", folds))
+        for name, on in (
+            ("curves", curves),
+            ("dimensions", dimensions),
+            ("tolerances", tolerances),
+            ("folds", folds),
+            ("points", points),
+        )
         if on
     ]
     if len(chosen) > 1:

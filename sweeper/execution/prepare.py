@@ -1,6 +1,6 @@
 """From a spec to everything a run needs to know: trials with ids, items, and what the store already holds."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -55,43 +55,59 @@ class ResolvedSweep:
 
 
 def resolve_sweep(spec: SweepSpec, *, device: str, device_model: str | None = None) -> ResolvedSweep:
-    """Opens data and weights of every trial of a spec and gives each trial its identity.
+    """Opens data and weights of every trial of a spec and gives each trial its identity; see `Resolver`."""
+    return Resolver(spec, device=device, device_model=device_model).resolve(expand(spec))
 
-    Args:
-        spec: as loaded.
-        device: what `numerics.device: auto` means here: `cpu` or `cuda`.
-        device_model: for `numerics.strict`.
 
-    Raises:
-        SweeperError: data or weights cannot be had, or do not fit the spec.
-    """
-    swept = expand(spec)
-    require_inputs(trial.config for trial in swept)
-    _refuse_overlap(spec, swept)
-    found: dict[tuple[object, ...], Inputs] = {}
+class Resolver:
+    """Opens data and weights of trials of one spec and gives each trial its identity."""
 
-    def look_up(config: TrialConfig) -> Inputs:
+    def __init__(self, spec: SweepSpec, *, device: str, device_model: str | None = None) -> None:
+        """Takes the spec.
+
+        Args:
+            spec: as loaded.
+            device: what `numerics.device: auto` means here: `cpu` or `cuda`.
+            device_model: for `numerics.strict`.
+        """
+        self.spec = spec
+        self._device, self._device_model = device, device_model
+        self._inputs: dict[tuple[object, ...], Inputs] = {}
+        self._items: dict[tuple[object, ...], tuple[Item, ...]] = {}
+
+    def resolve(self, swept: Sequence[SweptTrial]) -> ResolvedSweep:
+        """Returns trials with their identities, and the baselines that belong to them.
+
+        Raises:
+            SweeperError: data or weights cannot be had, or do not fit the spec.
+        """
+        require_inputs(trial.config for trial in swept)
+        _refuse_overlap(self.spec, swept)
+        _refuse_other_held_out_sets([trial.config for trial in swept], self._inputs_of, self._items_of)
+        trials = resolve([(trial.swept, trial.config) for trial in swept], self._inputs_of)
+        items = {trial.trial_id: self._items_of(trial.config) for trial in trials}
+        merged = len(swept) - sum(trial.role != "baseline" for trial in trials)
+        return ResolvedSweep(spec=self.spec, trials=trials, items=items, merged=merged)
+
+    def computes_on(self, device: str) -> bool:
+        """Tells whether anything that was resolved is trained on a device."""
+        return any(inputs.device == device for inputs in self._inputs.values())
+
+    def _inputs_of(self, config: TrialConfig) -> Inputs:
         key = (dataset_of(config), config.model, config.numerics)
-        if key not in found:
-            wanted = device if config.numerics.device == "auto" else config.numerics.device
-            found[key] = inputs_of(config, device=wanted, device_model=device_model)
-        return found[key]
+        if key not in self._inputs:
+            wanted = self._device if config.numerics.device == "auto" else config.numerics.device
+            self._inputs[key] = inputs_of(config, device=wanted, device_model=self._device_model)
+        return self._inputs[key]
 
-    by_data: dict[tuple[object, ...], tuple[Item, ...]] = {}
-
-    def items_for(config: TrialConfig) -> tuple[Item, ...]:
-        split = config.seeds.split if spec.evaluation.validation else None
+    def _items_of(self, config: TrialConfig) -> tuple[Item, ...]:
+        evaluation = self.spec.evaluation
+        split = config.seeds.split if evaluation.validation else None
         key = (dataset_of(config), config.data, split)
-        if key not in by_data:
-            sets = held_out_sets(config, spec.evaluation)
-            by_data[key] = items_of(spec.evaluation, sets, config.data.preprocessing)
-        return by_data[key]
-
-    _refuse_other_held_out_sets([trial.config for trial in swept], look_up, items_for)
-    trials = resolve([(trial.swept, trial.config) for trial in swept], look_up)
-    items = {trial.trial_id: items_for(trial.config) for trial in trials}
-    merged = len(swept) - sum(trial.role != "baseline" for trial in trials)
-    return ResolvedSweep(spec=spec, trials=trials, items=items, merged=merged)
+        if key not in self._items:
+            sets = held_out_sets(config, evaluation)
+            self._items[key] = items_of(evaluation, sets, config.data.preprocessing)
+        return self._items[key]
 
 
 def _refuse_other_held_out_sets(
@@ -117,7 +133,7 @@ def _measures(items: Iterable[Item]) -> list[tuple[str, str]]:
     return [(item.item_id, item.column) for item in items]
 
 
-def _refuse_overlap(spec: SweepSpec, swept: tuple[SweptTrial, ...]) -> None:
+def _refuse_overlap(spec: SweepSpec, swept: Sequence[SweptTrial]) -> None:
     if spec.allow_overlap or not any(trial.config.perturbation for trial in swept):
         return
     problems = check_noise_overlap(swept, max(_batches_per_epoch(trial.config) for trial in swept))

@@ -54,6 +54,7 @@ class PlanSummary:
         disk: what the sweep takes when every trial goes to its limit.
         merged: combinations of the axes that name a trial which another one names, too.
         changed: what changed since the last revision, and how many of its epochs are of no use now; None for nothing.
+        search: of a search, its points in words.
     """
 
     name: str
@@ -72,6 +73,11 @@ class PlanSummary:
     disk: Disk
     merged: int = 0
     changed: str | None = None
+    search: str | None = None
+
+    def seconds_of(self, epochs: int) -> tuple[float, float, float] | None:
+        """Returns the quartiles of the time that some epochs take, None before the first run."""
+        return None if self.seconds_per_epoch is None else _times(self.seconds_per_epoch, epochs)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the plan as JSON values."""
@@ -99,6 +105,8 @@ class PlanSummary:
             lines.insert(1, self.changed)
         if self.epochs_to_measure:
             lines.insert(-2, f"  to evaluate only         {most}{self.epochs_to_measure:>8,}")
+        if self.search is not None:
+            lines.insert(1, self.search)
         return "\n".join(lines)
 
     def _time(self) -> str:

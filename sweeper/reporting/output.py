@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 from sweeper.reporting.formats import Format, write
+from sweeper.reporting.points import point_rows
 from sweeper.reporting.tables import Row, curve_columns, curve_rows, tolerance_rows, trial_rows
 from sweeper.reporting.text import render
 from sweeper.reporting.view import SweepView
 from sweeper.store.objects import ObjectStore
 from sweeper.store.opening import open_store
 
-What = Literal["trials", "curves", "dimensions", "tolerances", "folds"]
+What = Literal["trials", "curves", "dimensions", "tolerances", "folds", "points"]
 
 
 def print_table(
@@ -66,6 +67,8 @@ def _rows(view: SweepView, what: What, store: str | Path | None) -> tuple[list[R
         return curve_rows(view), ("trial_id", "epoch", *curve_columns(view))
     if what == "tolerances":
         return tolerance_rows(view), None
+    if what == "points":
+        return point_rows(view), None
     if what == "dimensions":
         from sweeper.reporting.dimensions import dimension_rows
 

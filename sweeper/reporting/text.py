@@ -13,6 +13,7 @@ from rich.text import Text
 
 from sweeper.metrics.recovery import COMPARATORS
 from sweeper.reporting.grids import Grid, grids, value_text
+from sweeper.reporting.points import asked_text, points_text
 from sweeper.reporting.summary import RSA
 from sweeper.reporting.tables import swept_fields, trial_rows
 from sweeper.reporting.view import SweepView
@@ -50,6 +51,8 @@ def render(view: SweepView, *, width: int | None = None, color: bool = False) ->
         file=file, width=width or _UNLIMITED, force_terminal=color, color_system="standard" if color else None
     )
     parts = [Text(header(view)), _table(view, console), *_matrices(view)]
+    if best := points_text(view):
+        parts.append(Text(best))
     failures = failures_text(view)
     if failures:
         parts.append(Text(f"\nFailed:\n{failures}"))
@@ -75,7 +78,8 @@ def first_lines(view: SweepView) -> list[str]:
     kinds = ", ".join(f"{number} {role}{'s' * (number != 1)}" for role, number in counts.items())
     standing = ", ".join(f"{number} {status}" for status, number in view.counts().items())
     first = f"{spec.name} (revision {view.revision.number}): {kinds}; {standing}"
-    return [first, STAND_IN] if spec.stand_in else [first]
+    asked = asked_text(view)
+    return [first, *([] if asked is None else [asked]), *([STAND_IN] if spec.stand_in else [])]
 
 
 def recovery_text(row: Mapping[str, Any], comparator: str, what: str = "loss") -> str:

@@ -123,25 +123,13 @@ class AxisChecks:
         return False
 
     def _can_be_swept(self, name: str, path: Path) -> bool:
-        section, *rest = name.split(".")
-        plain = without_index(name)
-        too_many = plain != name and (len(rest[0]) > 3 or int(rest[0]) > _MAX_INDEX)
-        if section in WHY_NOT_SWEPT:
-            self._drop(path, f"{name} cannot be swept: {WHY_NOT_SWEPT[section]}", key=True)
-        elif plain not in dotted_names() or too_many:
-            remedy = suggest(name, dotted_names(), "Known", dotted_names((section,)) or SECTIONS)
-            self._drop(path, f"axis {name} names no field of a trial", remedy=remedy, key=True)
-        elif name == plain and rest and self._has_many(name):
-            remedy = f"Say which one, e.g. {section}.0.{'.'.join(rest)}"
-            self._drop(path, f"axis {name} is ambiguous: {section} is a list", remedy=remedy, key=True)
-        else:
+        if (wrong := why_not_swept(name, self._raw)) is None:
             return True
+        self._drop(path, wrong[0], remedy=wrong[1], key=True)
         return False
 
     def _has_many(self, name: str) -> bool:
-        """Tells whether a field's section is a list of several parts."""
-        parts = self._raw.get(name.split(".")[0])
-        return isinstance(parts, list) and len(parts) > 1
+        return _has_many(name, self._raw)
 
     def _drop(
         self, path: Path, rule: str, got: str | None = None, remedy: str | None = None, key: bool = False
@@ -150,6 +138,34 @@ class AxisChecks:
         sections = {str(part).split(".")[0] for part in path[1:]}
         if not sections & set(WHY_NOT_SWEPT):
             self.dropped |= sections & set(SECTIONS) or set(SECTIONS)
+
+
+def why_not_swept(name: str, raw: Mapping[str, Any], what: str = "axis") -> tuple[str, str | None] | None:
+    """Returns the rule that forbids to vary a field, and the way out; None where it may be varied.
+
+    Args:
+        name: its dotted name.
+        raw: the spec.
+        what: what varies it.
+    """
+    section, *rest = name.split(".")
+    plain = without_index(name)
+    too_many = plain != name and (len(rest[0]) > 3 or int(rest[0]) > _MAX_INDEX)
+    if section in WHY_NOT_SWEPT:
+        return f"{name} cannot be swept: {WHY_NOT_SWEPT[section]}", None
+    if plain not in dotted_names() or too_many:
+        remedy = suggest(name, dotted_names(), "Known", dotted_names((section,)) or SECTIONS)
+        return f"{what} {name} names no field of a trial", remedy
+    if name == plain and rest and _has_many(name, raw):
+        remedy = f"Say which one, e.g. {section}.0.{'.'.join(rest)}"
+        return f"{what} {name} is ambiguous: {section} is a list", remedy
+    return None
+
+
+def _has_many(name: str, raw: Mapping[str, Any]) -> bool:
+    """Tells whether a field's section is a list of several parts."""
+    parts = raw.get(name.split(".")[0])
+    return isinstance(parts, list) and len(parts) > 1
 
 
 def _names(block: AxisBlock) -> Iterator[str]:

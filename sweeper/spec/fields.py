@@ -18,6 +18,7 @@ WHY_NOT_SWEPT = {
     "name": "it names the whole sweep",
     "axes": "it is what is swept",
     "exclude": "it leaves trials out",
+    "search": "it says what is searched",
     "allow_overlap": "it is a rule for the whole sweep",
     "evaluation": "every trial of a sweep is measured alike, and measuring more needs no training",
     "recovery": "all comparators are always recorded",
@@ -50,7 +51,8 @@ def known_keys(path: tuple[str, ...], kind: str | None = None, root: type[SpecMo
     models: tuple[type[SpecModel], ...] = (root,)
     for name in path:
         fields = [model.model_fields[name] for model in models if name in model.model_fields]
-        models = tuple(found for field in fields for found in models_in(field.annotation))
+        if fields or len(path) == 1:  # else it is the key of a mapping, whose values are of the types found above it
+            models = tuple(found for field in fields for found in models_in(field.annotation))
     chosen = [model for model in models if kind is not None and kind in _kinds(model)] or models
     return tuple(dict.fromkeys(name for model in chosen for name in model.model_fields))
 

@@ -5,6 +5,8 @@ from typing import Any
 from sweeper.spec.fields import FILE_KEYS, dotted_names
 from sweeper.spec.schema import SweepSpec, TrialConfig
 
+_INDEXED = r"^perturbation\.[0-9]+(\.[a-z_]+)?$"
+
 
 def json_schema() -> dict[str, Any]:
     """Returns the JSON Schema of the file format: trial sections, axes over their fields, and the rest.
@@ -16,6 +18,7 @@ def json_schema() -> dict[str, Any]:
     types = {name: _open(part) for name, part in trial["$defs"].items()}
     defs = {**rest["$defs"], **types, **_axes(), "Axes": _axes_with_zip()}
     fields = {**trial["properties"], **rest["properties"]}
+    defs["Search"]["properties"]["space"] = _space(defs["Search"]["properties"]["space"]["description"])
     properties = {name: _described(fields[name], defs) for name in FILE_KEYS}
     properties["seeds"] = _or({"type": "integer", "minimum": 0}, properties["seeds"])
     properties["perturbation"] = _perturbation(properties["perturbation"])
@@ -64,15 +67,26 @@ def _perturbation(field: dict[str, Any]) -> dict[str, Any]:
 
 def _axes() -> dict[str, Any]:
     names = {name: {"type": "array", "minItems": 1} for name in dotted_names()}
-    indexed = r"^perturbation\.[0-9]+(\.[a-z_]+)?$"
     axes = {
         "type": "object",
         "description": "Swept fields by dotted name with their values.",
         "properties": names,
-        "patternProperties": {indexed: {"type": "array", "minItems": 1}},
+        "patternProperties": {_INDEXED: {"type": "array", "minItems": 1}},
         "additionalProperties": False,
     }
     return {"AxisGroup": axes}
+
+
+def _space(description: str) -> dict[str, Any]:
+    a_range = {"$ref": "#/$defs/Range"}
+    return {
+        "type": "object",
+        "description": description,
+        "properties": dict.fromkeys(dotted_names(), a_range),
+        "patternProperties": {_INDEXED: a_range},
+        "minProperties": 1,
+        "additionalProperties": False,
+    }
 
 
 def _axes_with_zip() -> dict[str, Any]:

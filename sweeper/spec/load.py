@@ -87,7 +87,10 @@ def _without_trials(raw: Mapping[str, Any]) -> dict[str, Any]:
 def _spec(raw: Mapping[str, Any], stand_in: bool) -> SweepSpec:
     base = {section: raw[section] for section in SECTIONS if section in raw}
     rest = {key: value for key, value in raw.items() if key not in SECTIONS}
-    return SweepSpec.model_validate({**rest, "base": base, "stand_in": stand_in})
+    spec = SweepSpec.model_validate({**rest, "base": base, "stand_in": stand_in})
+    if spec.search is None or not spec.search.needs_validation_rsa:
+        return spec
+    return spec.model_copy(update={"evaluation": spec.evaluation.model_copy(update={"validation": True})})
 
 
 def _mapping(document: Document) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Changes single fields of a raw spec wherever they stand: in a section, in an axis, in an exclusion."""
+"""Changes single fields of a raw spec wherever they stand: in a section, an axis, an exclusion, a search."""
 
 import os
 import re
@@ -32,6 +32,38 @@ def rewrite(raw: Mapping[str, Any], change: Change) -> dict[str, Any]:
             else part
             for index, part in enumerate(raw["exclude"])
         ]
+    if isinstance(raw.get("search"), Mapping):
+        changed["search"] = _search(raw["search"], change)
+    return changed
+
+
+def _search(search: Mapping[str, Any], change: Change) -> dict[str, Any]:
+    changed = dict(search)
+    if isinstance(search.get("space"), Mapping):
+        changed["space"] = {name: _range(name, written, change) for name, written in search["space"].items()}
+    if isinstance(search.get("first"), list):
+        changed["first"] = [
+            {
+                name: _value(without_index(name), value, change, ("search", "first", i, name))
+                for name, value in p.items()
+            }
+            if isinstance(p, Mapping)
+            else p
+            for i, p in enumerate(search["first"])
+        ]
+    return changed
+
+
+def _range(name: str, written: Any, change: Change) -> Any:
+    if not isinstance(written, Mapping):
+        return written
+    path, changed = ("search", "space", name), dict(written)
+    for end in ("low", "high"):
+        if end in written:
+            changed[end] = _value(without_index(name), written[end], change, (*path, end))
+    if isinstance(written.get("choices"), list):
+        values = enumerate(written["choices"])
+        changed["choices"] = [_value(without_index(name), v, change, (*path, "choices", i)) for i, v in values]
     return changed
 
 

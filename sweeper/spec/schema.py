@@ -21,6 +21,7 @@ from sweeper.spec.base import (
     broken_rule,
 )
 from sweeper.spec.perturbations import AnyPerturbation
+from sweeper.spec.search import Search
 from sweeper.spec.variants import AnyModel
 
 COMPARATORS = ("published", "fixed", "clean")
@@ -323,6 +324,8 @@ class SweepSpec(SpecModel):
     """Swept fields by dotted name with their values: a product; a list of blocks is their union."""
     exclude: tuple[dict[str, Any], ...] = ()
     """Partial assignments of swept fields; trials that match one are left out."""
+    search: Search | None = None
+    """Instead of axes: fields whose values a sampler suggests, point by point."""
     allow_overlap: Flag = False
     """Accept perturbation seeds closer than an epoch's batches under `noise: published`."""
     stand_in: Flag = False

@@ -20,6 +20,7 @@ STAND_IN_LAYERS = {"model.adapter.vision_layers": 5, "model.adapter.text_layers"
 STAND_IN_SUFFIX = "--stand-in"
 
 _PUBLISHED_BATCH = 64
+_PUBLISHED_LR = 3e-4
 _SMALLEST = 16
 _REPLACED: dict[str, Any] = {
     "data.manifest": STAND_IN_MANIFEST,
@@ -45,6 +46,8 @@ def stand_in(raw: Mapping[str, Any], *, pool_size: int = STAND_IN_POOL, last_sta
     max_epochs = max(STAND_IN_EPOCHS, last_start)
 
     def change(name: str, value: Any, path: Path) -> Any:
+        if name == "training.optimizer.lr" and path[0] == "search":
+            return float(f"{value * STAND_IN_LR / _PUBLISHED_LR:.6g}")
         if name in _REPLACED:
             return _REPLACED[name]
         if name in STAND_IN_LAYERS:
@@ -64,6 +67,7 @@ def stand_in(raw: Mapping[str, Any], *, pool_size: int = STAND_IN_POOL, last_sta
     for section in ("data", "model", "training"):
         changed[section] = _completed(section, changed.get(section) or {}, defaults)
     changed = _without_dropped_axes(changed, defaults)
+    changed = _with_kept_search(changed, raw)
     changed["name"] = raw["name"][: 100 - len(STAND_IN_SUFFIX)] + STAND_IN_SUFFIX
     return _elsewhere(changed)
 
@@ -133,6 +137,28 @@ def _without_dropped_axes(raw: dict[str, Any], defaults: Mapping[str, Any]) -> d
         raw["axes"] = blocks
     exclude = [entry for entry in raw.pop("exclude", []) if entry.keys() <= names]
     return {**raw, "exclude": exclude}
+
+
+def _with_kept_search(changed: dict[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Takes out of a search what is replaced, except the learning rate, and what no longer fits."""
+    search = changed.pop("search", None)
+    if search is None:
+        return changed
+    kept = [name for name in search["space"] if without_index(name) not in _REPLACED or name.endswith(".lr")]
+    space = {name: _kept_range(search["space"][name], raw["search"]["space"][name]) for name in kept}
+    first = [{name: value for name, value in point.items() if name in kept} for point in search.get("first", [])]
+    rest = {key: value for key, value in search.items() if key != "storage"}
+    return {**changed, "search": {**rest, "space": space, "first": first}} if kept else changed
+
+
+def _kept_range(written: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a range without a step that its new bounds do not fit, and without choices that became equal."""
+    kept = {key: value for key, value in written.items() if key != "step" or written == before}
+    if "choices" in kept:
+        distinct: list[Any] = []
+        distinct.extend(value for value in kept["choices"] if value not in distinct)
+        kept["choices"] = distinct
+    return kept
 
 
 def _kept_block(block: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from sweeper.spec.messages import Finding
 from sweeper.spec.overlap import PUBLISHED_BATCHES, overlap_problem, overlaps
 from sweeper.spec.report import Report
 from sweeper.spec.schema import TrialConfig
+from sweeper.spec.search_checks import SearchChecks
 
 _MAX_DIAGNOSED = 1000  # after so many broken trials only what is new at first sight is looked into
 
@@ -23,15 +24,20 @@ def check_trials(raw: Mapping[str, Any], report: Report) -> tuple[TrialConfig, .
     """Checks axes, exclusions, and every trial they make; returns the configurations that are valid."""
     axes = AxisChecks(raw, report)
     exclude = axes.exclusions()
+    search = SearchChecks(raw, report) if "search" in raw else None
+    dropped = axes.dropped if search is None else axes.dropped | search.dropped
     base, mended, wrong = mend({section: raw[section] for section in SECTIONS if section in raw})
     for finding in wrong:
         report.tell_finding(finding, finding.path)
-    trials = _Trials(raw, base, mended, axes.dropped, report)
-    checked = [(choices, trials.check(choices)) for choices in assignments(axes.blocks, exclude)]
+    trials = _Trials(raw, base, mended, dropped, report)
+    asked = search.tried() if search is not None and not axes.blocks else assignments(axes.blocks, exclude)
+    checked = [(choices, trials.check(choices)) for choices in asked]
     valid = [(choices, config) for choices, config in checked if config is not None]
     if exclude and not checked:
         report.tell(("exclude",), "exclusions must leave at least one trial", "all excluded")
-    if raw.get("allow_overlap") is not True:
+    if search is not None and valid:
+        search.check_objectives(valid[0][1])
+    elif raw.get("allow_overlap") is not True:
         _check_overlap(raw, [choices for choices, _ in valid], [config for _, config in valid], report)
     return tuple(config for _, config in valid)
 
@@ -85,6 +91,8 @@ def _locate(raw: Mapping[str, Any], finding: Finding, placed: Placed) -> Path:
 def _origin(raw: Mapping[str, Any], choice: Choice) -> Path:
     """Returns the path of an axis value in the file, where `product` and lists of one may be left out."""
     block, part, *rest = choice.origin
+    if block == "search":
+        return choice.origin
     is_list = isinstance(raw["axes"], list)
     written = raw["axes"][block] if is_list else raw["axes"]
     path: Path = ("axes", block) if is_list else ("axes",)

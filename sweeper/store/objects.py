@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 from sweeper.errors import Problem, StoreError
 from sweeper.notices import notice
 
-_Lasting = Literal["states", "records", "outputs", "failures", "conflicts", "sweeps"]
+_Lasting = Literal["states", "records", "outputs", "failures", "conflicts", "sweeps", "points"]
 Kind = _Lasting | Literal["leases", "control", "logs", "features", "claims"]
 
 FORMAT = "sweeper-object-1"

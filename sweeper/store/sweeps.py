@@ -3,14 +3,15 @@
 import json
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from sweeper.plan.identity import content_id
-from sweeper.plan.lineage import Inputs
 from sweeper.plan.trials import Trial
-from sweeper.spec.schema import SweepSpec, TrialConfig
+from sweeper.spec.schema import SweepSpec
 from sweeper.store.objects import ObjectStore
+from sweeper.store.points import Point, read_points
+from sweeper.store.trial_fields import trial_fields, trial_of
 
 _DIGITS = 6
 
@@ -23,9 +24,11 @@ class Revision:
         number: 1 for the first.
         spec: the spec, with resolved paths.
         source: the file as written.
-        trials: trials and baselines, in the order of the plan.
+        trials: trials and baselines, in the order of the plan; of a search, those of the points asked so far.
         created_at: Unix time in seconds.
         items: what is measured on held-out sets: item id, column, reference, layer, set.
+        study: of a search, what its points are kept under.
+        points: of a search, what was asked so far.
     """
 
     number: int
@@ -34,18 +37,37 @@ class Revision:
     trials: tuple[Trial, ...]
     created_at: float
     items: tuple[dict[str, Any], ...]
+    study: str | None = None
+    points: tuple[Point, ...] = ()
+
+    def with_points(self, points: Iterable[Point]) -> Self:
+        """Returns the revision of a search with points that it lacks, and their trials, each once."""
+        added = tuple(point for point in points if point.number >= len(self.points))
+        trials = {trial.trial_id: trial for trial in self.trials}
+        for trial in (trial for point in added for trial in point.trials):
+            trials.setdefault(trial.trial_id, trial)
+        return replace(self, points=(*self.points, *added), trials=tuple(trials.values()))
 
 
 def save_revision(
-    store: ObjectStore, spec: SweepSpec, source: str, trials: Iterable[Trial], items: Iterable[dict[str, Any]]
+    store: ObjectStore,
+    spec: SweepSpec,
+    source: str,
+    trials: Iterable[Trial],
+    items: Iterable[dict[str, Any]],
+    study: str | None = None,
 ) -> Revision:
-    """Writes a revision unless the sweep's latest one says the same; returns the latest."""
+    """Writes a revision unless the sweep's latest one says the same; returns the latest.
+
+    The trials of a search are not part of it: its points are objects of their own, which every reader joins.
+    """
     trials, items = tuple(trials), tuple(items)
     content = {
         "spec": spec.model_dump(mode="json"),
         "source": source,
-        "trials": [_trial_fields(trial) for trial in trials],
+        "trials": [trial_fields(trial) for trial in trials],
         "items": list(items),
+        **({} if study is None else {"study": study}),
     }
     while True:
         latest = latest_revision(store, spec.name)
@@ -61,7 +83,7 @@ def latest_revision(store: ObjectStore, name: str) -> Revision | None:
     for number in sorted(_numbers(store, name), reverse=True):
         data = store.get("sweeps", _key(name, number))
         if data is not None:
-            return _revision(json.loads(data))
+            return _joined(store, _revision(json.loads(data)))
     return None
 
 
@@ -70,7 +92,7 @@ def all_revisions(store: ObjectStore) -> Iterator[Revision]:
     for key in store.keys("sweeps"):
         data = store.get("sweeps", key)
         if data is not None:
-            yield _revision(json.loads(data))
+            yield _joined(store, _revision(json.loads(data)))
 
 
 def sweep_names(store: ObjectStore) -> tuple[str, ...]:
@@ -95,41 +117,14 @@ def _content(revision: Revision) -> dict[str, Any]:
     return {
         "spec": revision.spec.model_dump(mode="json"),
         "source": revision.source,
-        "trials": [_trial_fields(trial) for trial in revision.trials],
+        "trials": [] if revision.study else [trial_fields(trial) for trial in revision.trials],
         "items": list(revision.items),
+        **({} if revision.study is None else {"study": revision.study}),
     }
 
 
-def _trial_fields(trial: Trial) -> dict[str, Any]:
-    return {
-        "trial_id": trial.trial_id,
-        "role": trial.role,
-        "swept": [list(pair) for pair in trial.swept],
-        "config": trial.config.model_dump(mode="json"),
-        "inputs": {
-            "data": trial.inputs.data,
-            "model": [list(pair) for pair in trial.inputs.model],
-            "device": trial.inputs.device,
-            "device_model": trial.inputs.device_model,
-            "semantics": trial.inputs.semantics,
-            "files": [list(pair) for pair in trial.inputs.files],
-        },
-        "baseline_id": trial.baseline_id,
-    }
-
-
-def _trial(fields: dict[str, Any]) -> Trial:
-    inputs = fields["inputs"]
-    model = tuple((name, value) for name, value in inputs["model"])
-    files = tuple((name, value) for name, value in inputs.get("files", ()))
-    return Trial(
-        trial_id=fields["trial_id"],
-        role=fields["role"],
-        swept=tuple((name, value) for name, value in fields["swept"]),
-        config=TrialConfig.model_validate(fields["config"]),
-        inputs=Inputs(**{**inputs, "model": model, "files": files}),
-        baseline_id=fields["baseline_id"],
-    )
+def _joined(store: ObjectStore, revision: Revision) -> Revision:
+    return revision if revision.study is None else revision.with_points(read_points(store, revision.study))
 
 
 def _revision(fields: dict[str, Any]) -> Revision:
@@ -137,7 +132,8 @@ def _revision(fields: dict[str, Any]) -> Revision:
         number=fields["number"],
         spec=SweepSpec.model_validate(fields["spec"]),
         source=fields["source"],
-        trials=tuple(_trial(trial) for trial in fields["trials"]),
+        trials=tuple(trial_of(trial) for trial in fields["trials"]),
         created_at=fields["created_at"],
         items=tuple(fields["items"]),
+        study=fields.get("study"),
     )

@@ -125,6 +125,7 @@ class Projection:
 
         A curve is begun with the trial's own first epoch: its trunk part says nothing new before.
         """
+        self._admit(view)
         for trial_id in self._with_dependents(view, trial_ids):
             trial = view.trials[trial_id]
             has_ended = view.status(trial_id) != "open"
@@ -134,6 +135,7 @@ class Projection:
     def finish(self, view: SweepView) -> None:
         """Logs what is left of all trials and marks how each ended; draws the heat maps."""
         self._look_again()
+        self._admit(view)
         for trial in view.trials.values():
             if trial.trial_id in self._runs:
                 self._disbelieve(view, trial)
@@ -144,6 +146,13 @@ class Projection:
         times = [ended for trial in view.trials.values() if (ended := last_measured_ms(view, trial)) is not None]
         self._write(parent, tags=self._stored(parent, heat_maps(view)))
         self._end(parent, status, max(times, default=parent.start_ms))
+
+    def _admit(self, view: SweepView) -> None:
+        """Makes the runs of trials that came since the start: those of a search's later points."""
+        new = (trial for trial in view.trials.values() if trial.trial_id not in self._logged)
+        for trial in sorted(new, key=lambda trial: trial.role != "baseline"):
+            self._runs[trial.trial_id] = self._create(view, trial, self._runs[labels.SWEEP_ROLE])
+            self._logged[trial.trial_id] = Logged()
 
     def _look_again(self) -> None:
         """Learns what others (a `sync`, a driver) wrote since."""

@@ -2,10 +2,12 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from sweeper import launch
+from sweeper.reporting.view import SweepView
 from sweeper.store.lease import held
 from sweeper.store.local import LocalStore
 from sweeper.tracking import mlflow_tracker
@@ -135,3 +137,18 @@ def in_threads(works: list[Callable[[], None]]) -> list[BaseException]:
     for thread in threads:
         thread.join()
     return errors
+
+
+def test_a_driver_makes_the_runs_of_trials_that_came_since_it_began(server: Server, kept: Sweep) -> None:
+    """As the later points of a search do; with and without a push for them."""
+    early = SweepView(
+        revision=replace(kept.view().revision, trials=()), records=dict(kept.records), failures=dict(kept.failures)
+    )
+    tracker = server.tracker()
+    tracker.start(early)
+    tracker.push(kept.view(), [kept.trials[0].trial_id])
+    assert server.curve(server.run(kept.trials[0].trial_id), "val/loss")
+    tracker.finish(kept.view())
+    tracker.close()
+    assert [server.status(server.run(trial.trial_id)) for trial in kept.trials] == ["FINISHED"] * len(kept.trials)
+    assert server.counts()["runs"] == 1 + len(kept.trials)

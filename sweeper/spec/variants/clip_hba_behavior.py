@@ -1,6 +1,6 @@
 """CLIP-HBA-Behavior: fields of the model section, and what of them can change an epoch."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 from sweeper.spec.base import NonNegativeInt, PositiveFloat, PositiveInt, SpecModel
@@ -36,6 +36,20 @@ class ClipHbaBehavior(SpecModel):
     """Must be named for a local file; elsewhere it follows from the weights."""
     adapter: Adapter = Adapter()
     """What is trained."""
+
+    def incomparable(self, metric: str, searched: Collection[str]) -> str | None:
+        """Returns why a validation metric must not compare trials that differ in some fields; None: it may.
+
+        The validation loss is a plain mean over outputs of one scale: no field of a trial is a weight in it.
+
+        Args:
+            metric: a column of the trials' curves.
+            searched: dotted names of the fields.
+        """
+        del searched
+        if metric in ("val_loss", "rsa_validation", "rsa_validation_embedding"):
+            return None
+        return "it says nothing about stimuli that were not trained on, or is not measured"
 
     def regime(self, inputs: Mapping[str, str]) -> dict[str, object]:
         """Returns what identifies this network: weights by content, never by name or path.

@@ -1,0 +1,215 @@
+"""The section `search`: which fields are searched, by which sampler, for the best value of what."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import Field, model_validator
+
+from sweeper.spec.base import Flag, Number, PositiveFloat, PositiveInt, Seed, SpecModel, Whole, broken_rule
+
+TEST_METRICS = ("rsa_behavioral", "rsa_targets", "rsa_neural")
+"""What is measured on test stimuli: these, and every column that begins with one of them."""
+
+Bound = Whole | Number
+T = TypeVar("T")
+
+
+class Sampler(SpecModel):
+    """An Optuna sampler by name."""
+
+    name: Annotated[str, Field(min_length=1)] = "tpe"
+    """`tpe`, `random`, `grid`, `nsgaii`, or the name of any other class of `optuna.samplers`."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of that class, by their names there."""
+
+    @model_validator(mode="after")
+    def _seed_is_not_an_option(self) -> Self:
+        if "seed" in self.options:
+            raise broken_rule("the sampler's seed is search.seed", "options.seed", remedy="Leave it out here")
+        return self
+
+
+class Range(SpecModel):
+    """What one field may be: one of some choices, or a number between two bounds, both included."""
+
+    choices: tuple[Any, ...] | None = None
+    """Values in any order, of any kind."""
+    low: Bound | None = None
+    """Least value; with whole bounds and a whole step, values are whole numbers."""
+    high: Bound | None = None
+    """Greatest value."""
+    log: Flag = False
+    """Even by the logarithm; then without a step, except 1 for whole numbers."""
+    step: Annotated[Bound, Field(gt=0)] | None = None
+    """Distance of neighbouring values, counted from `low`."""
+
+    @model_validator(mode="after")
+    def _is_either_choices_or_bounds(self) -> Self:
+        bounds = [name for name in ("low", "high", "step") if getattr(self, name) is not None]
+        bounds += ["log"] if self.log else []
+        if self.choices is not None and bounds:
+            rule = f"a searched field has choices, or low and high; {bounds[0]} does not go with choices"
+            raise broken_rule(rule, bounds[0], "choices")
+        if self.choices is None:
+            self._check_bounds()
+        elif not self.choices:
+            raise broken_rule("choices must be a list of at least one value", "choices", got=[])
+        elif _has_equal(self.choices):
+            raise broken_rule("choices must differ from each other", "choices", got=list(self.choices))
+        return self
+
+    def _check_bounds(self) -> None:
+        for name in ("low", "high"):
+            if getattr(self, name) is None:
+                rule = f"a searched field has choices, or low and high; {name} is missing"
+                raise broken_rule(rule, "low" if self.low is not None else "high", "low", "high")
+        assert self.low is not None
+        assert self.high is not None
+        if self.low > self.high:
+            raise broken_rule("low must not be greater than high", "low", "high", got=self.low)
+        if self.log and self.low <= 0:
+            raise broken_rule("with log, low must be greater than 0", "low", "log", got=self.low)
+        if self.log and self.step is not None and not (self.is_whole and self.step == 1):
+            raise broken_rule("step does not go with log", "step", "log", got=self.step)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its numbers are whole: bounds and step are."""
+        return all(isinstance(bound, int) for bound in (self.low, self.high, self.step) if bound is not None)
+
+    def contains(self, value: Any) -> bool:
+        """Tells whether a value is one that a sampler may suggest."""
+        if self.choices is not None:
+            return any(value == choice and type(value) is type(choice) for choice in self.choices)
+        if isinstance(value, bool) or not isinstance(value, int | float) or (self.is_whole and value != int(value)):
+            return False
+        assert self.low is not None
+        assert self.high is not None
+        if not self.low <= value <= self.high:
+            return False
+        steps = 0.0 if self.step is None else (value - self.low) / self.step
+        return abs(steps - round(steps)) < 1e-8
+
+    def ends(self) -> tuple[tuple[str | int, Any], ...]:
+        """Returns the values that are tried when a spec is read, each with where it stands below the field's name."""
+        if self.choices is not None:
+            return tuple((index, value) for index, value in enumerate(self.choices))
+        return (("low", self.low), ("high", self.high))
+
+    def grid(self) -> tuple[Any, ...] | None:
+        """Returns all values, None where there are too many to name: a range without a step."""
+        if self.choices is not None:
+            return self.choices
+        assert self.low is not None
+        assert self.high is not None
+        step = 1 if self.step is None and self.is_whole else self.step
+        if step is None or self.log:
+            return None
+        count = int((self.high - self.low) / step + 1e-8) + 1
+        return tuple(self.low + index * step for index in range(count))
+
+
+def corners(ends: Mapping[str, Sequence[T]]) -> Iterator[dict[str, T]]:
+    """Yields assignments that together have every value of every field, and all first and all last ones at once.
+
+    Args:
+        ends: values by field.
+    """
+    first = {name: values[0] for name, values in ends.items()}
+    yield first
+    yield {name: values[-1] for name, values in ends.items()}
+    for name, values in ends.items():
+        for value in values[1:]:
+            yield {**first, name: value}
+
+
+def _has_equal(choices: tuple[Any, ...]) -> bool:
+    """Tells whether two choices are equal, as 1 and 1.0 are, which no sampler can tell apart."""
+    return any(one == other for index, one in enumerate(choices) for other in choices[:index])
+
+
+class Objective(SpecModel):
+    """One value that is to be as large, or as small, as possible."""
+
+    metric: Annotated[str, Field(min_length=1)] = "rsa_validation"
+    """A column of the trials' curves."""
+    direction: Literal["maximize", "minimize"] | None = None
+    """Which way is better; default: minimize a loss, maximize all else."""
+    at: Literal["best_val_loss", "last"] = "best_val_loss"
+    """The epoch whose value counts: that of the smallest validation loss, or the last one."""
+
+    @property
+    def is_maximized(self) -> bool:
+        """Whether more is better."""
+        return self.direction == "maximize" or (self.direction is None and not self.metric.endswith("_loss"))
+
+    @property
+    def is_test(self) -> bool:
+        """Whether it is measured on test stimuli."""
+        return self.metric.startswith(TEST_METRICS)
+
+
+class Limits(SpecModel):
+    """When a search asks no more; the one that is reached first."""
+
+    points: PositiveInt | None = None
+    """Points in all, `first` included. Raised later, the search goes on."""
+    hours: PositiveFloat | None = None
+    """Time of one run; what is being trained then is finished."""
+    gpu_hours: PositiveFloat | None = None
+    """Time of GPUs that the search has taken so far: measured epochs times the GPUs of one trial."""
+
+    @model_validator(mode="after")
+    def _some_limit_is_set(self) -> Self:
+        if self.points is None and self.hours is None and self.gpu_hours is None:
+            raise broken_rule("limits must name points, hours or gpu_hours", "points", got=None)
+        return self
+
+
+class Search(SpecModel):
+    """A search: points are asked of a sampler, each is trained with every seed, and what came out is told."""
+
+    sampler: Sampler = Sampler()
+    """Who suggests points."""
+    seed: Seed = 0
+    """What the sampler draws from, together with the number of the point."""
+    space: dict[str, Range]
+    """Searched fields by dotted name."""
+    first: tuple[dict[str, Any], ...] = ()
+    """Points to begin with, such as the published one; fields that are left out are the sampler's."""
+    objectives: tuple[Objective, ...] = (Objective(),)
+    """What is searched for; of several, the Pareto front."""
+    seeds: tuple[Seed, ...] = ()
+    """Each point is trained with each of these, as `seeds`, and its value is the mean; none: as `seeds` says."""
+    batch: PositiveInt = 1
+    """Points asked at once; the next are asked when all of them have ended."""
+    limits: Limits
+    """When it ends."""
+    storage: str | None = None
+    """Any URL of an Optuna storage that shows the search; default: `optuna.db` beside the ledger."""
+    allow_test_objective: Flag = False
+    """Let an objective see test stimuli; tables then say so."""
+
+    @model_validator(mode="after")
+    def _something_is_searched_for(self) -> Self:
+        if not self.space:
+            raise broken_rule("search.space must name at least one field", "space")
+        if not self.objectives:
+            raise broken_rule("search.objectives must name at least one metric", "objectives", got=[])
+        return self
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> Self:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise broken_rule("search.seeds must differ from each other", "seeds", got=list(self.seeds))
+        return self
+
+    @property
+    def sees_test_stimuli(self) -> bool:
+        """Whether an objective is measured on test stimuli."""
+        return any(objective.is_test for objective in self.objectives)
+
+    @property
+    def needs_validation_rsa(self) -> bool:
+        """Whether an objective is measured on the validation stimuli's outputs."""
+        return any(objective.metric.startswith("rsa_validation") for objective in self.objectives)

@@ -1,0 +1,130 @@
+"""Checks of the section `search` that its types cannot make: names, values and objectives, each at its place."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from pydantic import ValidationError
+
+from sweeper.spec.axes import Choice
+from sweeper.spec.axis_checks import why_not_swept
+from sweeper.spec.document import Path
+from sweeper.spec.fields import SECTIONS, suggest, without_index
+from sweeper.spec.messages import shown
+from sweeper.spec.report import Report
+from sweeper.spec.schema import TrialConfig
+from sweeper.spec.search import Objective, Range, corners
+
+_WHY_NOT_SEARCHED = {
+    "data": "points are compared on the same stimuli",
+    "seeds": "search.seeds trains each point with several",
+}
+_COMPARABLE_ANYWAY = ("data.preprocessing",)
+
+
+class SearchChecks:
+    """Reads the section `search` of a raw spec; what its own types refuse is told elsewhere, and left out here.
+
+    Attributes:
+        dropped: sections that a searched field which cannot be used may have set.
+    """
+
+    def __init__(self, raw: Mapping[str, Any], report: Report) -> None:
+        self._raw, self._report = raw, report
+        self.dropped: set[str] = set()
+        section = raw["search"]
+        if not isinstance(section, Mapping):
+            report.tell(("search",), "search must be a mapping", shown(section))
+        self._section: Mapping[str, Any] = section if isinstance(section, Mapping) else {}
+        if "axes" in raw:
+            rule = "axes and search do not go together: what is trained would be the axes' trials or the points"
+            report.tell(("search",), rule, remedy="Make it two specs in one store, which share what is equal", key=True)
+        self._space = self._read_space()
+        self._check_first()
+        self._check_test_objectives()
+
+    def tried(self) -> Iterator[tuple[Choice, ...]]:
+        """Yields the assignments that are checked when a spec is read: the space's corners, and `first`."""
+        ends = {name: self._ends(name, searched) for name, searched in self._space.items()}
+        yield from (tuple(corner.values()) for corner in corners(ends))
+        for index, point in self._first_points():
+            given = {
+                name: Choice(name, value, ("search", "first", index, name))
+                for name, value in point.items()
+                if name in self._space
+            }
+            yield tuple(given.get(name, choices[0]) for name, choices in ends.items())
+
+    def check_objectives(self, config: TrialConfig) -> None:
+        """Tells of objectives that must not compare the points.
+
+        Args:
+            config: a point's.
+        """
+        for path, objective in self._objectives():
+            reason = None if objective.is_test else config.model.incomparable(objective.metric, tuple(self._space))
+            if reason is not None:
+                rule = f"search.objectives must compare points fairly; {objective.metric} does not: {reason}"
+                self._report.tell(path, rule, remedy="Take rsa_validation or val_loss")
+
+    def _check_test_objectives(self) -> None:
+        for path, objective in self._objectives():
+            if objective.is_test and self._section.get("allow_test_objective") is not True:
+                rule = "search.objectives must not be measured on test stimuli: what is chosen by them is not tested"
+                remedy = "Take rsa_validation or val_loss, or say allow_test_objective: true and read it so"
+                self._report.tell(path, rule, objective.metric, remedy)
+
+    def _objectives(self) -> Iterator[tuple[Path, Objective]]:
+        objectives = self._section.get("objectives", ())
+        for index, raw in enumerate(objectives if isinstance(objectives, list) else ()):
+            with suppress(ValidationError):  # told with the other types
+                yield ("search", "objectives", index, "metric"), Objective.model_validate(raw)
+
+    def _read_space(self) -> dict[str, Range]:
+        space = self._section.get("space")
+        found: dict[str, Range] = {}
+        seen: set[str] = set()
+        for name, written in space.items() if isinstance(space, Mapping) else ():
+            path = ("search", "space", name)
+            if self._may_be_searched(name, path, seen):
+                with suppress(ValidationError):  # told with the other types
+                    found[name] = Range.model_validate(written)
+                    continue
+            self.dropped |= {name.split(".")[0]} & set(SECTIONS) or set(SECTIONS)
+        return found
+
+    def _may_be_searched(self, name: str, path: Path, seen: set[str]) -> bool:
+        section, plain = name.split(".")[0], without_index(name)
+        wrong = why_not_swept(name, self._raw, "searched field")
+        if section in _WHY_NOT_SEARCHED and name not in _COMPARABLE_ANYWAY:
+            wrong = f"{name} cannot be searched: {_WHY_NOT_SEARCHED[section]}", None
+        elif wrong is None and plain in seen and plain == name:
+            wrong = f"a field must not be searched twice; {name} is", None
+        seen.add(plain)
+        if wrong is not None:
+            self._report.tell(path, wrong[0], remedy=wrong[1], key=True)
+        return wrong is None
+
+    def _ends(self, name: str, searched: Range) -> list[Choice]:
+        below = ("choices",) if searched.choices is not None else ()
+        return [Choice(name, value, ("search", "space", name, *below, end)) for end, value in searched.ends()]
+
+    def _first_points(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        points = self._section.get("first", ())
+        for index, point in enumerate(points if isinstance(points, list) else ()):
+            if isinstance(point, Mapping):
+                yield index, point
+
+    def _check_first(self) -> None:
+        space = self._section.get("space")
+        names = tuple(space) if isinstance(space, Mapping) else ()
+        for index, point in self._first_points():
+            for name, value in point.items():
+                path = ("search", "first", index, name)
+                if name not in names:
+                    rule = f"a point to begin with must name searched fields; {name} is none"
+                    self._report.tell(path, rule, remedy=suggest(name, names, "Searched fields"), key=True)
+                elif name in self._space and not self._space[name].contains(value):
+                    rule = f"a point to begin with must lie in the space; {name} does not"
+                    remedy = "Widen its range, or add the value to its choices"
+                    self._report.tell(path, rule, shown(value), remedy)

@@ -1,0 +1,183 @@
+"""The section `search`: what it says, and a located message for everything that is wrong with it."""
+
+import pytest
+
+from sweeper.errors import SpecError
+from sweeper.spec.load import parse_spec
+from sweeper.spec.schema import SweepSpec
+from sweeper.spec.search import Range
+
+HEAD = "name: x\ndata: {manifest: m.yaml}\nmodel: {backbone: tiny-clip}\n"  # three lines; bodies start at line 4
+RANK = "model.adapter.rank: {low: 1, high: 8}"
+
+# (body after HEAD, line:column, fragment of the message)
+BODIES = [
+    ("search: 3", "4:9", "search must be a mapping. Got 3."),
+    ("search:", "4:1", "search must be a mapping. Got nothing."),
+    ("search: {}", "4:9", "search.space is missing"),
+    (f"search: {{space: {{{RANK}}}}}", "4:9", "search.limits is missing"),
+    (f"search: {{space: {{{RANK}}}, limits: {{}}}}", "4:58", "limits must name points, hours or gpu_hours"),
+    (f"search: {{space: {{{RANK}}}, limits: {{points: 0}}}}", "4:75", "search.limits.points must be at least 1"),
+    ("search: {space: {}, limits: {points: 1}}", "4:10", "search.space must name at least one field"),
+    (
+        "search: {space: {model.adapter.rank: {low: 0, high: 8}}, limits: {points: 1}}",
+        "4:44",
+        "must be at least 1. Got 0",
+    ),
+    (
+        "search: {space: {model.adapter.rank: {low: 1, high: 8.5}}, limits: {points: 1}}",
+        "4:53",
+        "a whole number. Got 8.5",
+    ),
+    (
+        "search: {space: {model.adapter.rank: {low: 9, high: 8}}, limits: {points: 1}}",
+        "4:44",
+        "low must not be greater",
+    ),
+    ("search: {space: {model.adapter.rank: {low: 1}}, limits: {points: 1}}", "4:39", "high is missing"),
+    ("search: {space: {model.adapter.rank: {}}, limits: {points: 1}}", "4:18", "low is missing"),
+    (
+        "search: {space: {model.adapter.rank: {choices: [1], low: 1}}, limits: {points: 1}}",
+        "4:53",
+        "does not go with choices",
+    ),
+    ("search: {space: {model.adapter.rank: {choices: [1, 1.0]}}, limits: {points: 1}}", "4:48", "choices must differ"),
+    ("search: {space: {model.adapter.rank: {choices: []}}, limits: {points: 1}}", "4:48", "at least one value"),
+    (
+        "search: {space: {model.adapter.rank: {choices: [1, two]}}, limits: {points: 1}}",
+        "4:52",
+        "a whole number. Got 'two'",
+    ),
+    (
+        "search: {space: {model.adapter.alpha: {low: 0, high: 8, log: true}}, limits: {points: 1}}",
+        "4:45",
+        "greater than 0",
+    ),
+    (
+        "search: {space: {model.adapter.rank: {low: 1, high: 8, step: 2, log: true}}, limits: {points: 1}}",
+        "4:62",
+        "with log",
+    ),
+    ("search: {space: {model.adapter.rank: {low: 1, hgh: 8}}, limits: {points: 1}}", "4:47", "Did you mean high?"),
+    (
+        "search: {space: {model.adapter.rnk: {low: 1, high: 8}}, limits: {points: 1}}",
+        "4:18",
+        "Did you mean model.adapter.rank?",
+    ),
+    ("search: {space: {data.fold: {choices: [0]}}, limits: {points: 1}}", "4:18", "compared on the same stimuli"),
+    ("search: {space: {seeds.init: {low: 1, high: 2}}, limits: {points: 1}}", "4:18", "search.seeds trains each point"),
+    ("search: {space: {resources.gpu: {choices: [0]}}, limits: {points: 1}}", "4:18", "resources.gpu cannot be swept"),
+    (
+        f"search: {{space: {{{RANK}}}, limits: {{points: 1}}, first: [{{model.adapter.rank: 9}}]}}",
+        "4:108",
+        "must lie in the space",
+    ),
+    (
+        f"search: {{space: {{{RANK}}}, limits: {{points: 1}}, first: [{{model.rank: 9}}]}}",
+        "4:88",
+        "must name searched fields",
+    ),
+    (f"search: {{space: {{{RANK}}}, limits: {{points: 1}}, first: 3}}", "4:86", "search.first must be a list"),
+    (f"search: {{space: {{{RANK}}}, limits: {{points: 1}}, objectives: []}}", "4:91", "at least one metric"),
+    (
+        f"search: {{space: {{{RANK}}}, limits: {{points: 1}}, objectives: [{{metric: rsa_behavioral}}]}}",
+        "4:101",
+        "must not be measured on test stimuli: what is chosen by them is not tested. Got rsa_behavioral.",
+    ),
+    (
+        f"search: {{space: {{{RANK}}}, limits: {{points: 1}}, objectives: [{{metric: train_loss}}]}}",
+        "4:101",
+        "search.objectives must compare points fairly; train_loss does not",
+    ),
+    (f"search: {{space: {{{RANK}}}, limits: {{points: 1}}, objectives: [{{at: end}}]}}", "4:97", "best_val_loss, last"),
+    (f"search: {{space: {{{RANK}}}, limits: {{points: 1}}, sampler: tpe}}", "4:88", "search.sampler must be a mapping"),
+    (
+        f"search: {{space: {{{RANK}}}, limits: {{points: 1}}, sampler: {{options: {{seed: 1}}}}}}",
+        "4:99",
+        "seed is search.seed",
+    ),
+    (f"search: {{space: {{{RANK}}}, limits: {{points: 1}}, seeds: [1, 1]}}", "4:86", "search.seeds must differ"),
+    (f"search: {{space: {{{RANK}}}, limits: {{points: 1}}, batch: 0}}", "4:86", "search.batch must be at least 1"),
+    (f"search: {{space: {{{RANK}}}, limits: {{points: 1}}, btach: 2}}", "4:79", "Did you mean batch?"),
+    (
+        f"search: {{space: {{{RANK}}}, limits: {{points: 1}}}}\naxes: {{seeds: [1]}}",
+        "4:1",
+        "axes and search do not go together",
+    ),
+    ("axes: {search.seed: [1]}", "4:8", "search.seed cannot be swept"),
+]
+
+
+@pytest.mark.parametrize(("body", "place", "fragment"), BODIES)
+def test_every_mistake_is_told_at_its_place(body: str, place: str, fragment: str) -> None:
+    with pytest.raises(SpecError) as raised:
+        parse_spec(HEAD + body, "f.yaml")
+    found = [str(problem) for problem in raised.value.problems]
+    assert any(text.startswith(f"f.yaml:{place}:") and fragment in text for text in found), found
+    assert not any("pydantic" in text or "Input should" in text for text in found)
+
+
+def test_mistakes_are_told_all_at_once() -> None:
+    body = (
+        "search:\n  space: {model.adapter.rank: {low: 0, high: 8}, model.adapter.rnk: {low: 1, high: 2}}\n"
+        "  first: [{model.adapter.rank: 9}]\n  objectives: [{metric: rsa_targets}, {metric: adapter_distance}]\n"
+        "  limits: {points: 0}\n  smapler: {}\n"
+    )
+    with pytest.raises(SpecError) as raised:
+        parse_spec(HEAD + body, "f.yaml")
+    assert [problem.where for problem in raised.value.problems] == [
+        *("f.yaml:5:37", "f.yaml:5:50", "f.yaml:6:32", "f.yaml:7:25", "f.yaml:7:48", "f.yaml:8:20", "f.yaml:9:3")
+    ]
+
+
+def test_a_test_objective_may_be_allowed_and_says_so() -> None:
+    body = f"search: {{space: {{{RANK}}}, limits: {{points: 1}}, objectives: [{{metric: rsa_behavioral}}]"
+    spec = parse_spec(f"{HEAD}{body}, allow_test_objective: true}}", "f.yaml")
+    assert spec.search is not None
+    assert spec.search.sees_test_stimuli
+    assert not spec.evaluation.validation
+
+
+def test_the_validation_rsa_is_measured_where_a_search_asks_for_it() -> None:
+    spec = parse_spec(f"{HEAD}search: {{space: {{{RANK}}}, limits: {{points: 1}}}}", "f.yaml")
+    assert spec.evaluation.validation
+    assert SweepSpec.model_validate(spec.model_dump(mode="json")) == spec
+
+
+def test_losses_are_minimized_and_all_else_is_maximized() -> None:
+    body = "objectives: [{metric: val_loss}, {metric: rsa_validation}, {metric: val_loss, direction: maximize}]"
+    spec = parse_spec(f"{HEAD}search: {{space: {{{RANK}}}, limits: {{points: 1}}, {body}}}", "f.yaml")
+    assert spec.search is not None
+    assert [objective.is_maximized for objective in spec.search.objectives] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("searched", "inside", "outside"),
+    [
+        ({"low": 1, "high": 7, "step": 3}, [1, 4, 7], [2, 8, 4.5, True, "4"]),
+        ({"low": 0.5, "high": 2.0}, [0.5, 1, 2.0], [0.4, 2.1, None]),
+        ({"low": 0.1, "high": 0.7, "step": 0.2}, [0.1, 0.3, 0.1 + 2 * 0.2, 0.7], [0.2]),
+        ({"choices": [1, "a", None]}, [1, "a", None], [1.0, True, "b"]),
+    ],
+)
+def test_what_lies_in_a_range(searched: dict[str, object], inside: list[object], outside: list[object]) -> None:
+    found = Range.model_validate(searched)
+    assert all(found.contains(value) for value in inside)
+    assert not any(found.contains(value) for value in outside)
+
+
+def test_the_stand_in_keeps_the_search_and_moves_the_learning_rate_with_its_default() -> None:
+    body = """search:
+  space:
+    training.optimizer.lr: {low: 3e-5, high: 3e-3, log: true}
+    model.adapter.vision_layers: {choices: [2, 6, 12]}
+    model.backbone: {choices: [ViT-L-14, ViT-B-32]}
+  first: [{training.optimizer.lr: 3e-4, model.backbone: ViT-L-14}]
+  limits: {points: 3}
+"""
+    spec = parse_spec(f"name: x\ndata: {{manifest: m.yaml}}\nmodel: {{backbone: ViT-L-14}}\n{body}", "f", stand_in=True)
+    assert spec.search is not None
+    rate, layers = spec.search.space["training.optimizer.lr"], spec.search.space["model.adapter.vision_layers"]
+    assert (rate.low, rate.high, layers.choices) == (2e-4, 2e-2, (2, 5))
+    assert spec.search.first == ({"training.optimizer.lr": 2e-3},)
+    assert "model.backbone" not in spec.search.space
