@@ -63,7 +63,7 @@ class LineProgress(QuietProgress):
 
     def start(self, *, epochs: int, trials: int) -> None:
         """Says what is to be done."""
-        self._began = time.monotonic()
+        self._done, self._began = 0, time.monotonic()
         self.note(f"{trials} trials, at most {epochs} epochs to train")
 
     def epoch(self, done: "EpochDone", waiting: int) -> None:
@@ -125,6 +125,7 @@ class BarProgress(QuietProgress):
         self.stop()
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         ending = (TextColumn("epochs"), TimeRemainingColumn())
+        self._done = 0
         self._bar = Progress(*columns, *ending, console=self._console, transient=True)
         self._task = self._bar.add_task(f"{trials} trials", total=epochs)
         self._bar.start()

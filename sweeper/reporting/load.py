@@ -17,6 +17,7 @@ from sweeper.evaluation import TRAINING_ITEM, OutputKey
 from sweeper.plan.trials import Trial
 from sweeper.records import Failure, Record
 from sweeper.reporting.dimensions import dimension_rows
+from sweeper.reporting.points import point_rows
 from sweeper.reporting.summary import RSA
 from sweeper.reporting.tables import curve_columns, curve_rows, trial_rows
 from sweeper.reporting.view import SweepView, state_ids_of
@@ -60,6 +61,12 @@ class SweepResults:
     def curves(self) -> "pd.DataFrame":
         """One row per trial and epoch, from epoch 0 (the untrained model) on."""
         return _frame(curve_rows(self.view), ["trial_id", "epoch", *curve_columns(self.view)])
+
+    @cached_property
+    def points(self) -> "pd.DataFrame":
+        """One row per point of a search, by number; empty where the sweep is none."""
+        rows = point_rows(self.view)
+        return _frame(rows, list(rows[0]) if rows else [])
 
     @cached_property
     def dimensions(self) -> "pd.DataFrame":

@@ -75,17 +75,25 @@ def test_status_counts_points(ran: list[str | Path]) -> None:
 
 
 def test_points_are_rows_in_every_format(ran: list[str | Path], tmp_path: Path) -> None:
-    rows = json.loads(sweeper("results", *ran, "--points", "--json").output)
+    rows = json.loads(sweeper("results", *ran, "--points", "--json").output)["rows"]
     assert [row["point"] for row in rows] == list(range(5))
     assert {"rsa_validation", "rsa_validation_sd", "val_loss", "test_rsa_behavioral", "pareto"} <= rows[0].keys()
     assert sorted(row["place"] for row in rows) == [1, 2, 3, 4, 5]
     assert not any(row["objective_sees_test_stimuli"] for row in rows)
-    trials = json.loads(sweeper("results", *ran, "--json").output)
+    trials = json.loads(sweeper("results", *ran, "--json").output)["rows"]
     assert {trial["trial_id"] for trial in trials} == {one for row in rows for one in row["trial_ids"].split()}
     table = list(csv.DictReader(io.StringIO(sweeper("results", *ran, "--points", "--format", "csv").output)))
     assert [float(row["val_loss"]) for row in table] == [row["val_loss"] for row in rows]
     sweeper("results", *ran, "--points", "--format", "parquet", "--out", tmp_path / "points.parquet")
     assert (tmp_path / "points.parquet").stat().st_size > 0
+
+
+def test_points_are_a_data_frame(ran: list[str | Path]) -> None:
+    import sweeper as package
+
+    points = package.load_sweep("small", ran[-1]).points
+    assert list(points["point"]) == list(range(5))
+    assert points.loc[points["place"] == 1, "pareto"].all()
 
 
 def test_optuna_draws_history_importances_and_front(ran: list[str | Path], tmp_path: Path) -> None:
