@@ -253,7 +253,8 @@ def _backend(name: str, progress: Progress, address: str | None, kept: ExitStack
 
         return LocalBackend()
     progress.phase("starting Ray, which takes some 20 s")
-    from sweeper.execution.ray_tune import RayBackend, connected
+    from sweeper.execution.ray_cluster import connected
+    from sweeper.execution.ray_tune import RayBackend
 
     if kept is not None:
         kept.enter_context(connected(address))
