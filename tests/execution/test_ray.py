@@ -113,17 +113,17 @@ def with_gpu(backend: Any, gpu: float) -> Any:
 
 
 def test_a_search_asks_and_finds_what_it_does_in_one_process(cluster, engine, reading, tmp_path: Path):
-    """Three batches, each with workers of its own, on one Ray."""
+    """Two batches, each with workers of its own, on one Ray."""
     search = {
         "space": {"training.optimizer.lr": {"low": 1e-3, "high": 1e-1, "log": True}},
         "sampler": {"name": "tpe", "options": {"n_startup_trials": 1}},
         "batch": 2,
-        "limits": {"points": 5},
+        "limits": {"points": 3},
     }
     changes = {**ALL, "training": {"max_epochs": 2}, "search": search}
     assert engine.run(tmp_path / "local", **changes).status == "done"
     ran = engine.run(tmp_path / "ray", cluster.RayBackend, **changes)
-    assert (ran.status, ran.backends, len(ran.outcome.view.revision.points)) == ("done", 3, 5)
+    assert (ran.status, ran.backends, len(ran.outcome.view.revision.points)) == ("done", 2, 3)
     assert reading.records(tmp_path / "ray") == reading.records(tmp_path / "local")
 
 
