@@ -9,9 +9,9 @@ import optuna
 from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from sweeper.reporting.caption import caption, titled
 from sweeper.reporting.figures import png
 from sweeper.reporting.points import PointResult, results_of
-from sweeper.reporting.text import STAND_IN
 from sweeper.reporting.view import SweepView
 from sweeper.search.samplers import quietly
 from sweeper.search.space import distributions_of, to_optuna
@@ -36,11 +36,14 @@ def save_search_figures(view: SweepView, folder: Path) -> list[Path]:
     for name, axes in _figures(search, study):
         paths.append(folder / f"{name}.png")
         with _drawing():
-            axes.set_title(_title(view, search, axes.get_title()), fontsize=9)
+            title = axes.get_title() or axes.get_title(loc="left")  # Optuna's plots differ in where they put it
+            for place in ("left", "center"):
+                axes.set_title("", loc=place)
             figure = axes.get_figure(root=True)
             assert figure is not None
             figure.set_layout_engine("tight")
-            paths[-1].write_bytes(png(figure))
+            note = TEST_STIMULI if search.sees_test_stimuli else ""
+            paths[-1].write_bytes(png(titled(figure, caption(view), title, note)))
     return paths
 
 
@@ -89,9 +92,3 @@ def _drawing() -> Iterator[None]:
     with quietly(), plt.rc_context():
         yield
     plt.close("all")
-
-
-def _title(view: SweepView, search: Search, title: str) -> str:
-    marks = [STAND_IN] if view.revision.spec.stand_in else []
-    marks += [TEST_STIMULI] if search.sees_test_stimuli else []
-    return "\n".join([f"{view.revision.spec.name}: {title}", *marks])
