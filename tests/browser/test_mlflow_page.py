@@ -22,6 +22,7 @@ from sweeper.plan.lineage import Inputs
 from sweeper.plan.trials import Trial, resolve
 from sweeper.reporting.summary import summary_of
 from sweeper.store.local import LocalStore
+from sweeper.store.sweeps import save_revision
 from sweeper.tracking.mlflow_tracker import sync
 from tests.tracking.conftest import Sweep
 
@@ -89,6 +90,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         warnings.simplefilter("ignore")
         before = dict(os.environ)
         for some in (view, other.view()):
+            revision = some.revision
+            save_revision(store, revision.spec, revision.source, revision.trials, revision.items)
             sync(some, f"sqlite:///{store.root / 'mlflow.db'}", "lab", store)
         os.environ.clear()
         os.environ.update(before)

@@ -146,7 +146,7 @@ def test_who_leaves_does_not_stop_it(head: str, laptop: Laptop, tmp_path: Path) 
         if "epochs trained" in line:
             break
     follower.send_signal(signal.SIGINT)
-    _, err = follower.communicate(timeout=60)
+    _, err = follower.communicate(timeout=240)
     assert follower.returncode == 130
     assert f"sweeper stop long --store {tmp_path / 'store'} --address {head}" in err
     _, err = laptop(*run, rc=2)
@@ -155,7 +155,7 @@ def test_who_leaves_does_not_stop_it(head: str, laptop: Laptop, tmp_path: Path) 
     assert looker.stdout is not None
     assert looker.stdout.readline(), "what it says can be followed again"
     looker.send_signal(signal.SIGINT)
-    looker.communicate(timeout=60)
+    looker.communicate(timeout=240)
     assert looker.returncode == 0, "who only looks interrupts nothing"
     assert "asked process" in laptop("stop", "long", *there)[0]
     give_up_at = time.monotonic() + 240
