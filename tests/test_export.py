@@ -270,7 +270,8 @@ def test_a_dropped_state_is_had_again_as_the_message_says(engine: Any, tmp_path:
         states.drop("states", trial.lineage.state_ids[epoch])
     message = export(store, "--trial", trial.trial_id, "--epoch", "3", "--out", out, rc=2).output
     kept = [epoch for epoch in (1, 4) if states.has("states", trial.lineage.state_ids[epoch])]
-    assert f"epoch 3, whose state was dropped. Kept: {', '.join(map(str, kept))}. Or run a copy" in message
+    assert "epoch 3, whose state is gone (dropped, or damaged)" in message
+    assert f"Kept: {', '.join(map(str, kept))}. Or run a copy" in message
     assert "training.max_epochs: 3 into another --store" in message
     assert row_of(store, "--trial", trial.trial_id, "--state", "last", "--out", out)["epoch"] == 4
 

@@ -173,4 +173,5 @@ def retry(
     if not taken:
         click.echo("no result is a failure, so nothing is taken back" if gpu is not None else "nothing has failed")
         return
-    click.echo(f"{len(taken)} failures taken back; sweeper run {sweep} --store {store} trains again")
+    count = "1 failure" if len(taken) == 1 else f"{len(taken)} failures"
+    click.echo(f"{count} taken back; sweeper run {sweep} --store {store} trains again")

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +33,25 @@ def ui(store: str, stand_in: bool, sweep: str | None, port: int, tracking_uri: s
 
 
 @click.command()
-@sweep_argument
 @store_option
 @stand_in_option
 @address_option(is_used=False)
+@click.argument("sweep", required=False, shell_complete=complete_sweep)
 @click.option("--tracking-uri", help="MLflow tracking URI; default: the spec's, else the SQLite file of the store.")
-def sync(sweep: str, store: str, stand_in: bool, tracking_uri: str | None) -> None:
-    """Bring an MLflow server up to date with the store; again, it changes nothing. The sweep may be running."""
-    from sweeper.launch import sync_sweep
+def sync(store: str, stand_in: bool, sweep: str | None, tracking_uri: str | None) -> None:
+    """Bring an MLflow server up to date with a sweep, or with all of the store; again, it changes nothing.
 
-    click.echo(f"{sweep} is up to date at {sync_sweep(name_of(sweep, stand_in), store, tracking_uri)}")
+    The sweep may be running.
+    """
+    from sweeper.launch import sync_sweep
+    from sweeper.store.opening import open_store
+    from sweeper.store.sweeps import sweep_names
+
+    known = sweep_names(open_store(store, create=False))
+    for name in known if sweep is None else [name_of(sweep, stand_in)]:
+        click.echo(f"{name} is up to date at {sync_sweep(name, store, tracking_uri)}")
+    if sweep is None and not known:
+        click.echo("no sweep yet")
 
 
 @click.command()
@@ -85,7 +95,7 @@ def gc(store: str, yes: bool, as_json: bool) -> None:
     from sweeper.store.opening import open_store
 
     opened = open_store(store, create=False)
-    with held(opened, "gc"):
+    with held(opened, "gc") if yes else nullcontext():
         found = find_garbage(opened)
         for each in found if yes else ():
             remove(opened, each)

@@ -6,6 +6,7 @@ What else uses Ray takes it from here; only `ray_jobs`, which runs on laptops, i
 import logging
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -35,6 +36,7 @@ from sweeper.execution.devices import Device  # noqa: E402
 
 __all__ = ["cluster_device", "connected", "ray", "refuse_infeasible", "scheduling_strategies", "tune"]
 
+ANSWER_S = 10.0
 _MIB = 2**20
 
 
@@ -48,6 +50,7 @@ def connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():  # by the caller, who ends it
         yield
         return
+    _require_somebody(address)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 256 * _MIB}
     try:
@@ -58,20 +61,36 @@ def connected(address: str | None) -> Iterator[None]:
             **(local if address in (None, "local") else {}),
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
-        problem = Problem(
-            where="address",
-            rule="a Ray cluster answers there",
-            got=f"{address}: {str(error).splitlines()[0]}",
-            remedy="Start it with `ray up` or `ray start --head`, leave --address out for Ray on this machine, "
-            "or use --backend local",
-        )
-        raise ClusterError(problem) from error
+        raise _nobody_answers(address, str(error).splitlines()[0]) from error
     for number, handler in handlers.items():  # ray.init puts its own handler in
         signal.signal(number, handler)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_somebody(address: str | None) -> None:
+    """Looks whether anything listens at HOST:PORT: Ray itself would ask for two minutes, deaf to signals."""
+    host, _, port = (address or "").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S):
+            pass
+    except (OSError, OverflowError) as error:
+        raise _nobody_answers(address, str(error)) from error
+
+
+def _nobody_answers(address: str | None, reason: str) -> ClusterError:
+    problem = Problem(
+        where="address",
+        rule="a Ray cluster answers there",
+        got=f"{address}: {reason}",
+        remedy="Start it with `ray up` or `ray start --head`, leave --address out for Ray on this machine, "
+        "or use --backend local",
+    )
+    return ClusterError(problem)
 
 
 def refuse_infeasible(*, address: str | None, cpu: float, gpu: float) -> None:

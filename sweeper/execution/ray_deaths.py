@@ -8,6 +8,7 @@ from sweeper.errors import ClusterError, Problem
 from sweeper.execution.ray_cluster import ray
 
 LAST_WORDS_CHARS = 2_000
+_RAYS_OWN = re.compile(r":(actor|task|job)_(name|id):")  # marks that Ray writes into a worker's output
 MAX_FAILED_STARTS = 3  # of workers, one after another, while nobody is at work
 
 
@@ -36,7 +37,9 @@ def last_words_of(text: str) -> str:
     if pid is None or node is None:
         return ""
     files = sorted(Path(node.get_logs_dir_path()).glob(f"worker-*-{pid[1]}.err"))
-    return "\n".join(file.read_text(encoding="utf-8", errors="replace")[-LAST_WORDS_CHARS:].strip() for file in files)
+    texts = [file.read_text(encoding="utf-8", errors="replace")[-LAST_WORDS_CHARS:] for file in files]
+    lines = [line for text in texts for line in text.strip().splitlines()]
+    return "\n".join(line for line in lines if not _RAYS_OWN.match(line))
 
 
 def cannot_start(reason: str, sweep: str) -> ClusterError:

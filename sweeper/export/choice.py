@@ -124,7 +124,12 @@ def _absent(view: SweepView, chosen: Chosen, kept: list[int]) -> SweeperError:
         f"Kept: {_ranges(kept) or 'none'}. Or run a copy of the spec with training.max_epochs: {epoch} into another "
         "--store: its final state is this one"
     )
-    return _error("--epoch", "the state is in the store", f"epoch {epoch}, whose state was dropped", remedy)
+    return _error(
+        "--epoch",
+        "the state is in the store",
+        f"epoch {epoch}, whose state is gone (dropped, or damaged)",
+        remedy,
+    )
 
 
 def _ranges(epochs: Iterable[int]) -> str:

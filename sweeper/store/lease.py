@@ -240,8 +240,10 @@ def ask(store: ObjectStore, sweep: str, wish: Wish) -> Holder:
     """
     _, holder = latest(store)
     if holder is None or holder.is_gone() or holder.sweep != sweep:
-        got = "nothing runs" if holder is None or holder.is_gone() else str(holder)
-        raise StoreError(Problem(where="--store", rule=f"somebody runs {sweep}", got=got, remedy="Nothing to do"))
+        is_free = holder is None or holder.is_gone()
+        got = "no run" if is_free else str(holder)
+        remedy = f"`sweeper status --store {store.address}` lists the sweeps there, and which one runs"
+        raise StoreError(Problem(where=sweep, rule="only a sweep that runs can be ended", got=got, remedy=remedy))
     store.put("control", _wish_key(wish, holder), b"")
     return holder
 

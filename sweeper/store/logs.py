@@ -89,8 +89,7 @@ class LogWriter:
             with self._telling:
                 said, self._said = self._said, []
             for line in said:
-                if self._lines and sum(map(len, self._lines)) + len(line) > PAGE_BYTES:
-                    self._put_page()
+                if self._lines and sum(map(len, self._lines)) + len(line) > PAGE_BYTES and self._put_page():
                     self._turn_page()
                 self._lines.append(line)
                 self._is_new = True
@@ -105,14 +104,21 @@ class LogWriter:
         while not self._closed.wait(WRITE_EVERY_S):
             self.write()
 
-    def _put_page(self) -> None:
-        if not self._is_new:
-            return
-        with suppress(StoreError):  # full, or away for the moment: the next writing has it all
-            self._store.put("logs", self._key(self._writings + 1), "\n".join(self._lines).encode())
-            self._writings, self._is_new = self._writings + 1, False
-            if self._writings > 1:
-                self._store.drop("logs", self._key(self._writings - 1))
+    def _put_page(self) -> bool:
+        """Writes the page in the making; where the store is full, or away for the moment, the next writing has it all.
+
+        Returns:
+            Whether the store has it.
+        """
+        try:
+            while self._is_new:
+                self._writings += 1  # a number is never used again: its writing may have arrived unheard of
+                self._is_new = not self._store.put("logs", self._key(self._writings), "\n".join(self._lines).encode())
+                for older in range(max(1, self._writings - 2), self._writings):
+                    self._store.drop("logs", self._key(older))
+        except StoreError:
+            return False
+        return True
 
     def _turn_page(self) -> None:
         self._full.append(self._key(self._writings))

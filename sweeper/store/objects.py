@@ -8,7 +8,7 @@ place is a store, and which one. Wherever a store lies, its objects have the sam
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -129,12 +129,18 @@ def unseal(data: bytes) -> bytes:
 
 def tell_damage(where: str, damage: DamagedObject) -> None:
     """Says that an object was found damaged."""
-    notice(f"damaged: {where} ({damage}); it is not used, and what it held is made again where it is needed")
+    notice(f"damaged: {where} ({damage}); it is not used; a run makes again what it needs")
 
 
 def new_marker() -> bytes:
     """Returns the content of the marker of a new store."""
-    return f"{json.dumps({'format': STORE_FORMAT, 'store_id': uuid.uuid4().hex})}\n".encode()
+    about = {"format": STORE_FORMAT, "store_id": uuid.uuid4().hex}
+    return f"{json.dumps({**about, 'check': _check(about)})}\n".encode()
+
+
+def _check(about: Mapping[str, object]) -> str:
+    """Returns a checksum of what a marker says: another id would be another store, unnoticed."""
+    return hashlib.sha256(f"{about['format']} {about['store_id']}".encode()).hexdigest()[:16]
 
 
 def read_marker(data: bytes, where: str) -> str:
@@ -145,12 +151,18 @@ def read_marker(data: bytes, where: str) -> str:
     """
     try:
         about = json.loads(data)
-        if about["format"] == STORE_FORMAT and isinstance(about["store_id"], str):
+        if about["format"] == STORE_FORMAT and about["check"] == _check(about):
             return str(about["store_id"])
-        rule, got = f"the store has format {STORE_FORMAT}", f"format {about['format']}"
+        if about["format"] == STORE_FORMAT:
+            rule, got = f"{MARKER} is as it was written", "another checksum"
+        else:
+            rule, got = f"the store has format {STORE_FORMAT}", f"format {about['format']}"
     except (ValueError, KeyError, TypeError):
         rule, got = f"{MARKER} says what the store is", "something unreadable"
-    remedy = "Use the version of sweeper that made the store, or choose another --store"
+    remedy = (
+        "Use the version of sweeper that made the store, put the file back from a copy, or choose another --store. "
+        "Without it nothing else is lost: its own id only keeps views of two stores apart"
+    )
     raise StoreError(Problem(where=where, rule=rule, got=got, remedy=remedy))
 
 

@@ -1,7 +1,13 @@
 """How much of a GPU a trial asks for, as a table."""
 
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from sweeper.errors import ClusterError
 from sweeper.execution import devices
 from sweeper.execution.devices import Device, find_device, gpus_per_trial
 from sweeper.records import GpuMemory
@@ -79,3 +85,24 @@ def test_the_device_of_a_cluster_is_asked_of_the_cluster(monkeypatch):
     monkeypatch.setattr(devices, "_has_nvidia_driver", lambda: False)
     assert find_device("ray", None).kind == "cpu"
     assert find_device("local", "head:6379").kind == "cpu"
+
+
+def test_an_address_where_nobody_listens_is_told_at_once() -> None:
+    """Ray itself would ask for two minutes."""
+    from sweeper.execution.ray_cluster import connected
+
+    began = time.monotonic()
+    with pytest.raises(ClusterError, match=r"127\.0\.0\.1:1: .*refused"), connected("127.0.0.1:1"):
+        pytest.fail("connected")
+    assert time.monotonic() - began < 60
+
+
+def test_what_ray_writes_into_a_workers_output_is_nobodys_last_words(tmp_path: Path, monkeypatch: Any) -> None:
+    from sweeper.execution import ray_deaths
+
+    (tmp_path / "worker-a-b-77.err").write_text(":job_id:01000000\n:actor_name:SegmentTrainable\n")
+    node = SimpleNamespace(_global_node=SimpleNamespace(get_logs_dir_path=lambda: tmp_path))
+    monkeypatch.setattr(ray_deaths.ray._private, "worker", node)
+    words = ray_deaths.last_words_of("The actor is dead because connection error. pid: 77")
+    assert words == ""
+    assert "killed, out of memory" in ray_deaths.reason_in("The actor is dead because connection error", words)

@@ -19,7 +19,7 @@ LOG = "Running entrypoint\njob:begin\nfirst\nsecond\nthird\njob:output\ntable\nj
 class Client:
     """A head whose line breaks after so many characters, once for each."""
 
-    def __init__(self, breaks: list[int], code: int | None = 0, status: str = "SUCCEEDED") -> None:
+    def __init__(self, breaks: list[int], code: int | None = 0, status: Any = "SUCCEEDED") -> None:
         self.breaks, self.code, self.status = breaks, code, status
 
     async def tail_job_logs(self, job_id: str) -> AsyncIterator[str]:
@@ -30,7 +30,7 @@ class Client:
             raise RuntimeError("the line broke")
 
     def get_job_info(self, job_id: str) -> Any:
-        status = SimpleNamespace(is_terminal=lambda: not self.breaks)
+        status = self.status if self.status == "STOPPED" else SimpleNamespace(is_terminal=lambda: not self.breaks)
         return SimpleNamespace(status=status, driver_exit_code=self.code, message="no such package\nmore")
 
     def get_job_logs(self, job_id: str) -> str:
@@ -70,6 +70,14 @@ def test_a_job_that_never_ran_is_no_failed_trial() -> None:
         job(code=None, status="FAILED").wait()
     with pytest.raises(ClusterError, match=r"activate && ray start --head"):
         job(code=127).wait()
+
+
+def test_a_job_that_was_stopped_is_an_interrupted_run() -> None:
+    from ray.job_submission import JobStatus
+
+    ended = job(code=None, status=JobStatus.STOPPED).wait()
+    assert ended.exit_code == 130
+    assert ended.said.endswith("stopped\n")
 
 
 def test_the_verbs_exit_code_is_passed_on() -> None:

@@ -92,6 +92,27 @@ def test_a_store_that_cannot_be_written_costs_nothing_but_the_wait(store, writer
     assert texts(LogReader(store, RUN)) == ["before", "after"]
 
 
+def test_what_could_not_be_written_comes_with_the_next_writing(store, writer, monkeypatch) -> None:
+    """Also where more than a page came meanwhile, and where an attempt arrived of which nothing was heard."""
+    monkeypatch.setattr(logs, "PAGE_BYTES", 400)
+    put, attempts = store.put, itertools.count()
+
+    def unheard(kind: str, key: str, payload: bytes) -> bool:
+        number = next(attempts)
+        if number == 0:
+            put(kind, key, payload)
+        if number < 3:
+            raise StoreError(Problem(where="store", rule="answers"))
+        return put(kind, key, payload)
+
+    monkeypatch.setattr(store, "put", unheard)
+    said = [f"line {number} " + "x" * 100 for number in range(12)]
+    for text in said:
+        writer.say(text)
+        writer.write()
+    assert texts(LogReader(store, RUN)) == said
+
+
 def test_runs_are_listed_by_age_and_old_ones_can_go(store) -> None:
     for day, sweep in itertools.product(range(4), ("grid", "grid.v2")):
         log = LogWriter(store, run_name(sweep, day * 86400.0, f"{9 - day}" * 8), "driver")

@@ -174,7 +174,17 @@ def test_a_store_of_another_make_is_refused(store: LocalStore, text: str) -> Non
 
 
 def test_the_marker_is_what_other_versions_read(store: LocalStore) -> None:
-    assert json.loads((store.root / "store.json").read_text()) == {"format": 1, "store_id": store.store_id}
+    about = json.loads((store.root / "store.json").read_text())
+    assert {name: about[name] for name in ("format", "store_id")} == {"format": 1, "store_id": store.store_id}
+
+
+def test_a_store_of_another_id_is_refused(store: LocalStore) -> None:
+    """It would be another store, whose runs in MLflow are others, too."""
+    marker = store.root / "store.json"
+    first = store.store_id[0]
+    marker.write_text(marker.read_text().replace(store.store_id, ("0" if first != "0" else "1") + store.store_id[1:]))
+    with pytest.raises(StoreError, match=r"as it was written. Got another checksum"):
+        LocalStore(store.root)
 
 
 def test_the_file_systems_own_files_are_no_keys(store: LocalStore) -> None:
