@@ -21,6 +21,7 @@ for _name, _value in {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the death of a worker is no traceback, see `_Collector`
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own handler kills running steps
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "30",  # an actor that does not end, or never began, would be waited for 600 s
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # nothing is ever restored from Tune's own files
     "TUNE_MAX_PENDING_TRIALS_PG": "1000",  # ask for all slots at once: else an autoscaler adds one node at a time
 }.items():

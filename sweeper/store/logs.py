@@ -62,7 +62,8 @@ class LogWriter:
         self._number, self._writings = 0, 0
         self._is_new = False
         self._full: list[str] = []  # keys of the finished pages that are kept
-        self._telling, self._writing = threading.Lock(), threading.Lock()
+        # A finalizer that runs inside may have something to say, too.
+        self._telling, self._writing = threading.RLock(), threading.RLock()
         self._closed = threading.Event()
         threading.Thread(target=self._write_on, name="sweeper-log", daemon=True).start()
 

@@ -70,10 +70,10 @@ def save_revision(
         **({} if study is None else {"study": study}),
     }
     while True:
+        number = 1 + max(_numbers(store, spec.name), default=0)  # before the look: what comes meanwhile has it
         latest = latest_revision(store, spec.name)
         if latest is not None and content_id("revision", _content(latest)) == content_id("revision", content):
             return latest
-        number = 1 + max(_numbers(store, spec.name), default=0)
         body = json.dumps({**content, "number": number, "created_at": time.time()}).encode()  # axes keep their order
         store.put("sweeps", _key(spec.name, number), body)  # another driver may have won: then look again
 
