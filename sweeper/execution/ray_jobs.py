@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import os
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -122,7 +121,7 @@ class VerbJob:
         answered = time.monotonic()
         while True:
             try:
-                self._tail_beside(show)
+                asyncio.run(self._tail(show))
                 if (info := self._info()).status.is_terminal():
                     return self._ended(info)
                 answered = time.monotonic()
@@ -151,23 +150,6 @@ class VerbJob:
 
     def _info(self) -> JobDetails:
         return self._client.get_job_info(self.job_id)
-
-    def _tail_beside(self, show: Callable[[str], None]) -> None:
-        """Tails in a thread: asyncio turns Ctrl-C into a cancellation, which a broken line swallows."""
-        broken: list[BaseException] = []
-
-        def tail() -> None:
-            try:
-                asyncio.run(self._tail(show))
-            except _TROUBLE as error:
-                broken.append(error)
-
-        thread = threading.Thread(target=tail, name="sweeper-tail", daemon=True)
-        thread.start()
-        while thread.is_alive():
-            thread.join(_LOOK_S)
-        if broken:
-            raise broken[0]
 
     async def _tail(self, show: Callable[[str], None]) -> None:
         skipped = 0  # Ray begins every tail at the first line
