@@ -169,7 +169,7 @@ def test_who_leaves_does_not_stop_it(head: str, laptop: Laptop, tmp_path: Path) 
     assert looker.returncode == 0, "who only looks interrupts nothing"
     assert "asked process" in laptop("stop", "long", *there)[0]
     give_up_at = time.monotonic() + 240
-    while "nothing runs" not in laptop("stop", "long", "--store", str(tmp_path / "store"), rc=None)[1]:
+    while "Got no run" not in laptop("stop", "long", "--store", str(tmp_path / "store"), rc=None)[1]:
         assert time.monotonic() < give_up_at, "it drains"
         time.sleep(0.5)
     rows = json.loads(laptop("status", "long", "--json", *there[:2])[0])["rows"]
