@@ -252,7 +252,7 @@ def test_who_ends_a_run_keeps_every_finished_epoch(shell: Shell, how: str) -> No
     planned = shell.plan()
     assert planned["epochs_in_ledger"] >= 1
     assert how == "cancel" or planned["epochs_to_rebuild"] == 0
-    assert "nothing runs" in shell.on_store("stop", rc=2).output
+    assert "Got no run" in shell.on_store("stop", rc=2).output
 
 
 def test_logs_tell_who_trained_what_and_what_failed(shell: Shell) -> None:
