@@ -64,7 +64,7 @@ class LineProgress(QuietProgress):
     def start(self, *, epochs: int, trials: int) -> None:
         """Says what is to be done."""
         self._done, self._began = 0, time.monotonic()
-        self.note(f"{trials} trials, at most {epochs} epochs to train")
+        self.note(f"{trials} trial{'s' * (trials != 1)}, at most {epochs} epochs to train")
 
     def epoch(self, done: "EpochDone", waiting: int) -> None:
         """Says how far the run is, every few seconds."""

@@ -173,5 +173,6 @@ def retry(
     if not taken:
         click.echo("no result is a failure, so nothing is taken back" if gpu is not None else "nothing has failed")
         return
-    count = "1 failure" if len(taken) == 1 else f"{len(taken)} failures"
-    click.echo(f"{count} taken back; sweeper run {sweep} --store {store} trains again")
+    click.echo(
+        f"{len(taken)} failure{'s' * (len(taken) != 1)} taken back; sweeper run {sweep} --store {store} trains again"
+    )

@@ -60,7 +60,9 @@ def _figures(search: Search, study: optuna.Study) -> "Iterator[tuple[str, Axes]]
         several = f"_{objective.metric}" if len(search.objectives) > 1 else ""
         about: dict[str, Any] = {"target_name": objective.metric, "target": target if several else None}
         with _drawing():
-            yield f"search_history{several}", plots.plot_optimization_history(study, **about)
+            axes = plots.plot_optimization_history(study, **about)
+            axes.set_xlabel("point")  # Optuna's trial is our point; ours are its seeds
+            yield f"search_history{several}", axes
         if len(ended) >= _FEWEST_FOR_IMPORTANCES and len({target(trial) for trial in ended}) > 1 and searched:
             judge = FanovaImportanceEvaluator(seed=search.seed)
             with _drawing():
@@ -73,15 +75,15 @@ def _figures(search: Search, study: optuna.Study) -> "Iterator[tuple[str, Axes]]
 
 
 def _study(search: Search, results: tuple[PointResult, ...]) -> optuna.Study | None:
-    """Returns what has ended as a study; None where nothing has ended well."""
+    """Returns what has ended as a study, failed points too, since Optuna counts; None where nothing has ended well."""
     distributions = distributions_of(search)
     with quietly():
         study = optuna.create_study(directions=directions_of(search))
         for result in results:
-            if result.values is not None:
-                params = to_optuna(search, result.point.values)
-                study.add_trial(create_trial(params=params, distributions=distributions, values=list(result.values)))
-    return study if study.get_trials(deepcopy=False) else None
+            params = to_optuna(search, result.point.values)
+            how = {"state": TrialState.FAIL} if result.values is None else {"values": list(result.values)}
+            study.add_trial(create_trial(params=params, distributions=distributions, **how))
+    return study if study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) else None
 
 
 @contextmanager
