@@ -258,3 +258,25 @@ def optuna_study(store: Path) -> Any:
 
     (name,) = optuna.get_all_study_names(f"sqlite:///{store / 'optuna.db'}")
     return optuna.load_study(study_name=name, storage=f"sqlite:///{store / 'optuna.db'}")
+
+
+def test_a_failed_point_keeps_its_place_in_the_history() -> None:
+    from sweeper.reporting.points import PointResult, Score
+    from sweeper.search.figures import _study
+    from sweeper.store.points import Point
+
+    search = Search.model_validate(searching(3)["search"])
+    values = {"model.adapter.rank": 2, "model.adapter.alpha": 2, "training.optimizer.lr": 0.01}
+    scores = [(0.1,), (None,), (0.3,)]
+    results = tuple(
+        PointResult(
+            point=Point(number=number, values=values, trials=()),
+            status="failed" if None in by_seed else "complete",
+            scores=(Score(by_seed=by_seed),),
+        )
+        for number, by_seed in enumerate(scores)
+    )
+    study = _study(search, results)
+    assert study is not None
+    assert [trial.number for trial in study.trials if trial.values] == [0, 2]
+    assert _study(search, results[1:2]) is None
