@@ -15,11 +15,10 @@ import aiohttp
 from ray.exceptions import RayError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from sweeper.errors import ClusterError, Problem, SpecError
+from sweeper.errors import ClusterError, Interrupted, Problem, SpecError
 from sweeper.execution.job_log import NO_PYTHON, JobLog, Output, entrypoint
 from sweeper.execution.parcel import Parcel
 
-INTERRUPTED = 130
 _LOOK_S = 0.3
 _LOST_S = 60.0  # without an answer of the head, after which a job is followed no longer
 _DRAIN_S = 120  # between Ray's SIGTERM to a job (`ray job stop`) and its SIGKILL; Ray's default of 3 s loses epochs
@@ -162,7 +161,7 @@ class VerbJob:
     def _ended(self, info: JobDetails) -> Ended:
         said = self._log.feed(self._client.get_job_logs(self.job_id)[self._seen :])
         if info.status == JobStatus.STOPPED:  # by `ray job stop`: it has drained
-            return Ended(exit_code=INTERRUPTED, output=self._log.output() or b"", said=f"{said}stopped\n")
+            return Ended(exit_code=Interrupted.exit_code, output=self._log.output() or b"", said=f"{said}stopped\n")
         if info.driver_exit_code is None:  # Ray could not start it
             raise self._problem(f"job {self.job_id} runs to its end", f"{info.status}: {info.message}")
         if info.driver_exit_code == NO_PYTHON:
