@@ -18,7 +18,7 @@ from sweeper.execution.dispatcher import Dispatcher
 from sweeper.execution.prepare import ResolvedSweep, changed_since, measured_records, read_failures
 from sweeper.execution.worker_log import setting
 from sweeper.notices import heard_by, notice
-from sweeper.records import Failure, GpuMemory, Record
+from sweeper.records import Failure, GpuMemory, Record, val_loss_of
 from sweeper.reporting.view import SweepView
 from sweeper.store.lease import Holder, Wish, held
 from sweeper.store.ledger import DamagedLedger, Ledger, ledger_path, open_ledger
@@ -383,13 +383,6 @@ class _Driver:
         if "open" in statuses or (self._run.searcher is not None and self._is_over()):
             return "gave up" if self._gives_up() and not self._run.stop.is_set() else "interrupted"
         return "failed" if "failed" in statuses else "done"
-
-
-def val_loss_of(records: tuple[Record, ...]) -> float:
-    """Returns the validation loss among a state's records."""
-    value = next(record.values["val_loss"] for record in records if "val_loss" in record.values)
-    assert isinstance(value, float)
-    return value
 
 
 def _gpu_memory_of(records: Iterable[Record]) -> Iterator[GpuMemory]:

@@ -23,7 +23,6 @@ from sweeper.spec.schema import Evaluation, Metric
 SEMANTICS = 1
 """Raised whenever code changes a measured number."""
 
-TRAINING_ITEM = "training"
 _FEWEST_STIMULI = 3  # with two there is one pair, and no ranks
 TARGETS = "targets"
 VALIDATION_RSA = "rsa_validation"

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from sweeper.driver import Outcome, Progress, Run, run_sweep, val_loss_of
+from sweeper.driver import Outcome, Progress, Run, run_sweep
 from sweeper.execution.base import Backend
 from sweeper.execution.devices import find_device, gpus_per_trial
 from sweeper.execution.prepare import (
@@ -24,7 +24,7 @@ from sweeper.execution.prepare import (
 )
 from sweeper.plan.estimate import PlanSummary, merged_text, summarize_plan
 from sweeper.plan.stock import Known, StockTaker
-from sweeper.records import Failure
+from sweeper.records import Failure, val_loss_of
 from sweeper.reporting.load import open_view, trials_named
 from sweeper.sizes import disk_of
 from sweeper.spec.axes import expand

@@ -48,6 +48,19 @@ class Disturbance:
                 targets = effect.targets(fields, place, targets, statistics)
         return targets
 
+    def rdms(self, place: Place, rdms: Floats, statistics: TableStatistics) -> Floats:
+        """Returns the target RDMs [T, B, B] that a batch is trained on; kinds without an own way act on the pairs."""
+        rows, columns = np.triu_indices(rdms.shape[1], k=1)
+        for effect, fields in self._effects():
+            if effect.rdms is not None:
+                rdms = effect.rdms(fields, place, rdms)
+            elif effect.targets is not None:
+                changed = np.zeros_like(rdms)
+                pairs = effect.targets(fields, place, np.ascontiguousarray(rdms[:, rows, columns].T), statistics).T
+                changed[:, rows, columns] = changed[:, columns, rows] = pairs
+                rdms = changed
+        return rdms
+
     def images(self, place: Place, shape: tuple[int, ...], statistics: TableStatistics) -> Floats | None:
         """Returns the images that replace a batch's own ([B or 1, 3, H, W]), None where they stay."""
         images = None

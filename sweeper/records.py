@@ -1,9 +1,28 @@
 """Records: values measured on one state, and the failure of a state. Plain frozen values with a JSON form."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
+
+TRAINING_ITEM = "training"
+"""The item under which stands what training itself measured."""
+
+
+class FinalLoss(float):
+    """The validation loss of a state after which training itself has nothing more to do.
+
+    Rules that change training belong to the regime and to the state (docs/architecture.md), the end they come to too;
+    so the loss says it wherever a curve is read.
+    """
+
+
+def validation_loss(values: Mapping[str, object]) -> float | None:
+    """Returns the validation loss among what training measured on a state; None where there is none."""
+    loss = values.get("val_loss")
+    if not isinstance(loss, float):
+        return None
+    return FinalLoss(loss) if values.get("ended") else loss
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +62,14 @@ class Record:
         """Returns the record that `dataclasses.asdict` turned into plain fields."""
         gpu = fields.get("gpu")
         return cls(**{**fields, "gpu": None if gpu is None else GpuMemory(**gpu)})
+
+
+def val_loss_of(records: Iterable[Record]) -> float:
+    """Returns the validation loss among a state's records."""
+    training = next(record for record in records if record.item == TRAINING_ITEM)
+    loss = validation_loss(training.values)
+    assert loss is not None
+    return loss
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

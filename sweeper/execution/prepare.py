@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sweeper.errors import Problem, SpecError
-from sweeper.evaluation import TRAINING_ITEM, Item, distinct, items_of
+from sweeper.evaluation import Item, distinct, items_of
 from sweeper.inputs import dataset_of, held_out_sets, inputs_of, require_inputs
 from sweeper.plan.changes import why_not_reused
 from sweeper.plan.lineage import Inputs, root_id
 from sweeper.plan.tree import Tree, build_tree
 from sweeper.plan.trials import Trial, resolve
-from sweeper.records import Failure, Record
+from sweeper.records import TRAINING_ITEM, Failure, Record
 from sweeper.spec.axes import SweptTrial, expand
 from sweeper.spec.overlap import check_noise_overlap
 from sweeper.spec.schema import SweepSpec, TrialConfig

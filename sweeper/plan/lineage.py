@@ -153,7 +153,11 @@ def _ground(
         **setting,
         "optimizer": training.optimizer.model_dump(),
         "batch_size": training.batch_size,
-        "order": {"rule": training.order, "seed": order},
+        "order": {
+            "rule": training.order,
+            "seed": order,
+            "batches": None if training.batches == "reshuffled" else training.batches,
+        },
     }
     texts = {name: canonical_json(value) for name, value in base.items()}
     text = join_fields(texts)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from sweeper.records import FinalLoss
 from sweeper.spec.schema import TrialConfig
 
 VP_FORK_BEST = 500_000.0  # the published scripts start a fork with this best loss
@@ -59,6 +60,8 @@ class Stop:
     def ended_at(self, val_loss: Mapping[int, float]) -> int | None:
         """Returns the epoch at which the trial ends, or None while it wants the next epoch.
 
+        A `FinalLoss` ends it, whatever the rule.
+
         Args:
             val_loss: validation loss by epoch along the trial's lineage, 0 being the untrained model; read
                 from the epoch before `start` up to the first epoch that is missing.
@@ -71,6 +74,8 @@ class Stop:
             loss = val_loss.get(epoch)
             if loss is None:
                 return None
+            if isinstance(loss, FinalLoss):
+                return epoch
             if best is not None and self.patience is not None:
                 best, counter = self._after(epoch, loss, best, counter)
                 if counter >= self.patience:

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.errors import Problem, SpecError, StoreError
-from sweeper.evaluation import TRAINING_ITEM, OutputKey
+from sweeper.evaluation import OutputKey
 from sweeper.plan.trials import Trial
-from sweeper.records import Failure, Record
+from sweeper.records import TRAINING_ITEM, Failure, Record
 from sweeper.reporting.dimensions import dimension_rows
 from sweeper.reporting.points import point_rows
 from sweeper.reporting.summary import RSA

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from sweeper.evaluation import TRAINING_ITEM, column_of
+from sweeper.evaluation import column_of
 from sweeper.plan.trials import Trial
-from sweeper.records import Failure, Record
+from sweeper.records import TRAINING_ITEM, Failure, Record, validation_loss
 from sweeper.store.sweeps import Revision
 
 Status = Literal["complete", "failed", "open"]
@@ -99,7 +99,7 @@ class SweepView:
 
     def _end(self, trial_id: str) -> int | None:
         if trial_id not in self._ends:
-            self._ends[trial_id] = self.trials[trial_id].stop.ended_at(self.curve(trial_id, "val_loss"))
+            self._ends[trial_id] = self.trials[trial_id].stop.ended_at(_losses(self.rows(trial_id)))
         return self._ends[trial_id]
 
     def _read_rows(self, trial: Trial) -> dict[int, dict[str, Value]]:
@@ -109,8 +109,7 @@ class SweepView:
             if "val_loss" not in row:
                 break
             rows[epoch] = row
-        losses = {epoch: float(row["val_loss"]) for epoch, row in rows.items() if isinstance(row["val_loss"], float)}
-        end = trial.stop.ended_at(losses)
+        end = trial.stop.ended_at(_losses(rows))
         return {epoch: row for epoch, row in rows.items() if end is None or epoch <= end}
 
     def _row(self, state_id: str) -> dict[str, Value]:
@@ -122,6 +121,11 @@ class SweepView:
                 for column in self.columns[record.item]:
                     row |= {column_of(column, name): value for name, value in record.values.items()}
         return row
+
+
+def _losses(rows: Mapping[int, Mapping[str, Value]]) -> dict[int, float]:
+    found = ((epoch, validation_loss(row)) for epoch, row in rows.items())
+    return {epoch: loss for epoch, loss in found if loss is not None}
 
 
 def state_ids_of(trials: Iterable[Trial]) -> list[str]:

@@ -13,9 +13,16 @@ from sweeper.spec.fields import without_index
 from sweeper.spec.messages import Finding, dotted, findings, follow
 from sweeper.spec.perturbations import KINDS
 from sweeper.spec.schema import TrialConfig
+from sweeper.spec.variants import DEFAULT_VARIANT, VARIANTS
 
 _ROUNDS = 5
-_FILLERS: dict[str, Any] = {"data": {"manifest": "x"}, "model": {}, "manifest": "x", "kind": "freeze"}
+_FILLERS: dict[str, Any] = {
+    "data": {"manifest": "x"},
+    "model": {},
+    "manifest": "x",
+    "kind": "freeze",
+    "variant": DEFAULT_VARIANT,
+}
 _OF_EVERY_KIND = ("start", "length")
 
 
@@ -74,7 +81,7 @@ def _follows(finding: Finding, mended: set[str]) -> bool:
 
 def _mend(raw: dict[str, Any], finding: Finding) -> set[str]:
     """Takes a broken value out, or puts a missing one in; returns the names that are no longer the user's."""
-    if finding.kind == "missing" or finding.path[-1:] == ("kind",):
+    if finding.kind == "missing" or finding.path[-1:] in (("kind",), ("variant",)):
         return {_fill(raw, finding)}
     if finding.kind != "rule":
         _take_out(raw, _whole(finding.path))
@@ -100,9 +107,9 @@ def _path_of(raw: Mapping[str, Any], field: str) -> Path:
 
 def _fill(raw: dict[str, Any], finding: Finding) -> str:
     path = finding.path if finding.kind == "missing" else finding.path[:-1]
-    name = finding.fields[0].rsplit(".", 1)[-1] if finding.kind == "missing" else "kind"
+    name = finding.fields[0].rsplit(".", 1)[-1] if finding.kind == "missing" else str(finding.path[-1])
     _, node = follow(path, raw)
-    near = get_close_matches(str(node.get(name)), KINDS, n=1)
+    near = get_close_matches(str(node.get(name)), KINDS if name == "kind" else VARIANTS, n=1)
     node[name] = near[0] if near else deepcopy(_FILLERS.get(name, 1))
     return without_index(dotted((*path, name)))
 

@@ -26,6 +26,9 @@ WHY_NOT_SWEPT = {
     "tracking": "where results are shown changes no number",
 }
 
+TAGS = ("kind", "variant")
+"""Fields that say of which type a part is: a perturbation, a model."""
+
 
 def models_in(annotation: Any) -> tuple[type[SpecModel], ...]:
     """Returns the spec types that a field's annotation holds."""
@@ -45,7 +48,7 @@ def known_keys(path: tuple[str, ...], kind: str | None = None, root: type[SpecMo
 
     Args:
         path: names from the top, e.g. `("training", "optimizer")`; () for the sections.
-        kind: the perturbation kind, where it is known.
+        kind: the perturbation kind or the model variant, where it is known.
         root: the type at the top.
     """
     models: tuple[type[SpecModel], ...] = (root,)
@@ -58,8 +61,8 @@ def known_keys(path: tuple[str, ...], kind: str | None = None, root: type[SpecMo
 
 
 def _kinds(model: type[SpecModel]) -> tuple[Any, ...]:
-    field = model.model_fields.get("kind")
-    return get_args(field.annotation) if field else ()
+    tags = (model.model_fields[name] for name in TAGS if name in model.model_fields)
+    return tuple(kind for field in tags for kind in get_args(field.annotation))
 
 
 @cache

@@ -22,6 +22,7 @@ def json_schema() -> dict[str, Any]:
     properties = {name: _described(fields[name], defs) for name in FILE_KEYS}
     properties["seeds"] = _or({"type": "integer", "minimum": 0}, properties["seeds"])
     properties["perturbation"] = _perturbation(properties["perturbation"])
+    properties["model"] = {"anyOf": properties["model"]["oneOf"], "description": properties["model"]["description"]}
     properties["axes"] = {**_one_or_list({"$ref": "#/$defs/Axes"}), "description": properties["axes"]["description"]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

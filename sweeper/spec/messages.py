@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from sweeper.errors import Problem
 from sweeper.spec.base import SpecModel
 from sweeper.spec.document import Path
-from sweeper.spec.fields import known_keys, suggest
+from sweeper.spec.fields import TAGS, known_keys, suggest
 from sweeper.spec.schema import TrialConfig
 
 _TYPES = {
@@ -185,17 +185,18 @@ def _tag(path: Path, value: Any, context: Mapping[str, Any]) -> Finding:
     known = tuple(str(context.get("expected_tags", "")).replace("'", "").split(", "))
     return Finding(
         path=(*path, field),
-        rule=f"{dotted((*path, field))} must be a known kind",
+        rule=f"{dotted((*path, field))} must be a known {field}",
         got=shown(value[field]),
-        remedy=suggest(str(value[field]), known, "Known kinds"),
+        remedy=suggest(str(value[field]), known, f"Known {field}s"),
     )
 
 
 def _unknown(path: Path, raw: Any, root: type[SpecModel]) -> Finding:
     *parents, name = path
     _, section = follow(parents, raw)
-    kind = section.get("kind") if isinstance(section, Mapping) else None
+    tag = next((tag for tag in TAGS if tag in section), None) if isinstance(section, Mapping) else None
+    kind = None if tag is None else section[tag]
     place = tuple(part for part in parents if isinstance(part, str))
     known = known_keys(place, kind if isinstance(kind, str) else None, root)
-    rule = f"{dotted(path)} is not a known key" + (f" of kind {kind}" if isinstance(kind, str) else "")
+    rule = f"{dotted(path)} is not a known key" + (f" of {tag} {kind}" if isinstance(kind, str) else "")
     return Finding(path=path, rule=rule, remedy=suggest(str(name), known), kind="unknown")

@@ -101,6 +101,8 @@ class Training(SpecModel):
     """No trial is trained longer, whatever its stopping rule."""
     order: Literal["hashed", "published"] = "hashed"
     """`published`: the batch order of the study's own loader."""
+    batches: Literal["reshuffled", "frozen"] = "reshuffled"
+    """`frozen`: who shares a batch is drawn once, and only the batches change places, as in the published MEG study."""
 
 
 class Seeds(SpecModel):
@@ -178,6 +180,11 @@ def _as_tuple(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else (value,)
 
 
+def _as_id(value: Any) -> Any:
+    """Participants are often numbered: a whole number is the id that it spells."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 class TrialConfig(SpecModel):
     """One fully resolved configuration: all that a trial is."""
 
@@ -193,6 +200,8 @@ class TrialConfig(SpecModel):
     """When a trial ends."""
     perturbation: Annotated[tuple[AnyPerturbation, ...], BeforeValidator(_as_tuple)] = ()
     """One perturbation, or a list of them, each with its own window."""
+    subject: Annotated[str | None, BeforeValidator(_as_id)] = None
+    """The participant whose data alone are trained on; as an axis also `all`, or a range such as `S01..S06`."""
     numerics: Numerics = Numerics()
     """What changes the last bits."""
 
@@ -203,6 +212,18 @@ class TrialConfig(SpecModel):
             if window.start > last:
                 rule = f"perturbation.start must not lie after the last epoch, {last} (training.max_epochs)"
                 raise broken_rule(rule, f"perturbation.{index}.start", "training.max_epochs", got=window.start)
+        return self
+
+    @model_validator(mode="after")
+    def _variant_takes_what_is_asked(self) -> Self:
+        variant = self.model.variant
+        if self.subject is not None and not self.model.over_time:
+            rule = f"subject belongs to variants that are trained on participants' data; {variant} is not"
+            raise broken_rule(rule, "subject", "model.variant", got=self.subject)
+        for index, window in enumerate(self.perturbation):
+            if not window.effect.acts(over_time=self.model.over_time):
+                rule = f"perturbation kind {window.kind} does nothing to {variant}"
+                raise broken_rule(rule, f"perturbation.{index}.kind", "model.variant", got=window.kind)
         return self
 
     @property
@@ -243,6 +264,8 @@ class Evaluation(SpecModel):
     """Further manifests, evaluated at every epoch."""
     bootstraps: NonNegativeInt = 100
     """Resamplings of the stimuli for `rsa/behavioral_se`; 0 leaves it out, 1 says nothing about a spread."""
+    participants: Literal["others", "targets"] = "others"
+    """Whose neural RDMs over time a group model is compared with: those not trained on, or, as published, the same."""
     validation: Flag = False
     """Also measure `rsa/validation`: the RSA on the validation stimuli against their targets."""
 

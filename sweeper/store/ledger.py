@@ -13,9 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from sweeper.errors import Problem, StoreError
-from sweeper.evaluation import TRAINING_ITEM
 from sweeper.notices import notice
-from sweeper.records import Record
+from sweeper.records import TRAINING_ITEM, Record, validation_loss
 from sweeper.store.objects import ObjectStore
 from sweeper.store.rows import iterate_records
 
@@ -133,9 +132,8 @@ class Ledger:
         losses: dict[str, float] = {}
         for row in self._rows("WHERE item = ?", [TRAINING_ITEM]):
             record = _record(*row)
-            value = record.values.get("val_loss")
-            if isinstance(value, float):
-                losses[record.state_id] = value
+            if (loss := validation_loss(record.values)) is not None:
+                losses[record.state_id] = loss
         return losses
 
     def _rows(self, condition: str, parameters: list[str]) -> Iterator[tuple[str, str, int, str]]:

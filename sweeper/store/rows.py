@@ -12,9 +12,9 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeper.evaluation import TRAINING_ITEM, Item, OutputKey
+from sweeper.evaluation import Item, OutputKey
 from sweeper.plan.identity import content_id
-from sweeper.records import Record
+from sweeper.records import TRAINING_ITEM, Record
 from sweeper.store.objects import ObjectStore
 
 

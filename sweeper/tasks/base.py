@@ -18,12 +18,14 @@ class TrainingState:
     Attributes:
         parameters: the trained tensors by name, in sorted order.
         moments: the optimiser's tensors, `<slot>/<parameter name>`; empty before the first update.
-        counters: counters of rules that change training.
+        counters: counters and bests of rules that change training.
+        best: the parameters that such a rule goes back to, by name; empty while they are the untrained ones.
     """
 
     parameters: dict[str, torch.Tensor]
     moments: dict[str, torch.Tensor] = field(default_factory=dict)
-    counters: dict[str, int] = field(default_factory=dict)
+    counters: dict[str, float] = field(default_factory=dict)
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +64,18 @@ class Task(Protocol):
 
     def evaluate(self, state: TrainingState) -> Measured:
         """Measures a state on validation and held-out stimuli, without changing it."""
+
+    def review(self, state: TrainingState, values: Mapping[str, float], epoch: int) -> dict[str, float]:
+        """Advances the counters of rules that change training, in place, by what was measured after an epoch.
+
+        Args:
+            state: at the end of the epoch; its parameters stay as they were measured.
+            values: what training and evaluation measured.
+            epoch: absolute, 1-based.
+
+        Returns:
+            Scalars by column. `ended` says that training has nothing more to do after this epoch.
+        """
 
 
 class NonFiniteLoss(Exception):

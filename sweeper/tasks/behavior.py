@@ -16,13 +16,14 @@ from torch.nn import functional
 
 from sweeper.data.dataset import VALIDATION
 from sweeper.data.features import FeatureCache
-from sweeper.data.split import batch_order, split_pool
+from sweeper.data.split import split_pool
 from sweeper.evaluation import OutputKey, set_id
 from sweeper.inputs import dataset_of, held_out_sets, preprocessing_of, weights_of
 from sweeper.perturbations import Disturbance
 from sweeper.spec.perturbations.base import Place, TableStatistics
 from sweeper.spec.schema import Evaluation, TrialConfig
 from sweeper.tasks.base import Measured, NonFiniteLoss, TrainingState
+from sweeper.tasks.batches import training_batches
 from sweeper.tasks.numerics import set_numerics
 from sweeper.tasks.optimizers import build_optimizer, moments_of
 from sweeper.tasks.stimuli import CachedPrefix, FullForward, Stimuli
@@ -112,15 +113,15 @@ class BehaviorTask:
         values = {"val_loss": squared / count, "adapter_distance": self._distance(state)}
         return Measured(values=values, outputs=outputs_by_set)
 
+    def review(self, state: TrainingState, values: Mapping[str, float], epoch: int) -> dict[str, float]:
+        """See `Task.review`; no rule of this task changes training."""
+        del state, values, epoch
+        return {}
+
     def _batches(self, disturbance: Disturbance, epoch: int) -> Iterator[NDArray[np.int64]]:
-        """Yields the pool rows of each batch of an epoch."""
-        n = len(self._split.train)
-        order = disturbance.order(epoch, n)
-        if order is None:
-            order = batch_order(self._config.training.order, self._config.seeds.order, epoch, n)
-        size = self._config.training.batch_size
-        for first in range(0, n, size):
-            yield self._split.train[order[first : first + size]]
+        rows = self._split.train
+        order = disturbance.order(epoch, len(rows))
+        return training_batches(self._config.training, self._config.seeds.order, epoch, rows, order)
 
     def _disturbed(
         self, disturbance: Disturbance, place: Place, rows: NDArray[np.int64]

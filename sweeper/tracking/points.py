@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sweeper.evaluation import TRAINING_ITEM, column_of
+from sweeper.evaluation import column_of
 from sweeper.plan.trials import Trial
-from sweeper.records import Record
+from sweeper.records import TRAINING_ITEM, Record
 from sweeper.reporting.summary import summary_of
 from sweeper.reporting.view import SweepView
 from sweeper.tracking.base import metric_name

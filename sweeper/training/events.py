@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from sweeper.evaluation import TRAINING_ITEM
-from sweeper.records import Failure, Record
+from sweeper.records import Failure, Record, val_loss_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,9 +26,7 @@ class EpochDone:
     @property
     def val_loss(self) -> float:
         """The validation loss."""
-        value = next(record.values["val_loss"] for record in self.records if record.item == TRAINING_ITEM)
-        assert isinstance(value, float)
-        return value
+        return val_loss_of(self.records)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

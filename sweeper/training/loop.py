@@ -6,8 +6,8 @@ import traceback
 from collections.abc import Generator, Mapping
 from dataclasses import replace
 
-from sweeper.evaluation import TRAINING_ITEM, Item, records_of
-from sweeper.records import Failure, Record
+from sweeper.evaluation import Item, records_of
+from sweeper.records import TRAINING_ITEM, Failure, Record
 from sweeper.store.objects import ObjectStore
 from sweeper.store.rows import is_measured, read_outputs, read_records, write_outputs, write_records
 from sweeper.tasks.base import ACCIDENTS, Measured, NonFiniteLoss, Task, TrainingState
@@ -58,6 +58,8 @@ def train_segment(
                 trained = {} if epoch == 0 else task.train_epoch(state, order.regime or {}, epoch)
             measured = task.evaluate(state)
             values = _finite({**trained, **measured.values})
+            if kept is None and epoch > 0:
+                values = {**values, **task.review(state, values, epoch)}
         except ACCIDENTS:
             raise  # no result: tried again elsewhere
         except Exception as error:  # of code or data: a result, kept under the id of the state that cannot be made

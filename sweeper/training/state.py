@@ -9,7 +9,7 @@ import torch
 
 from sweeper.tasks.base import TrainingState
 
-_PARTS = ("parameters", "moments")
+_PARTS = ("parameters", "moments", "best")
 
 
 def dump_state(state: TrainingState) -> bytes:

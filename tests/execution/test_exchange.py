@@ -8,13 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeper.errors import DataError, Problem
-from sweeper.evaluation import TRAINING_ITEM
 from sweeper.execution.dispatcher import Dispatcher
 from sweeper.execution.exchange import MAX_DEATHS, MAX_MISSING, Delivery, Exchange
 from sweeper.plan.lineage import Inputs
 from sweeper.plan.tree import build_tree
 from sweeper.plan.trials import Trial, resolve
-from sweeper.records import Failure, Record
+from sweeper.records import TRAINING_ITEM, Failure, Record
 from sweeper.spec.schema import Evaluation, TrialConfig
 from sweeper.training.events import EpochDone, Event, ParentMissing, SegmentFailed
 from sweeper.training.order import Order

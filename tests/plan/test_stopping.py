@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.plan.stopping import Stop, is_wanted
+from sweeper.records import FinalLoss
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "published_runs.csv.gz"
 Run = tuple[str, int]
@@ -166,3 +167,14 @@ def test_cp_would_have_ended_long_published_windows_inside(published) -> None:
     )
     assert ended == 59
     assert rule.windows == ((40, 79),)
+
+
+@pytest.mark.parametrize("rule", ["horizon", "vp", "cp"])
+def test_a_final_loss_ends_a_trial_whatever_its_rule(rule) -> None:
+    patience = None if rule == "horizon" else 5
+    stop = Stop(rule=rule, patience=patience, start=1, windows=(), last_epoch=9)
+    curve = {epoch: 10.0 - epoch for epoch in range(4)}
+    assert stop.ended_at(curve) is None
+    curve[4] = FinalLoss(6.0)
+    assert stop.ended_at(curve) == 4
+    assert not is_wanted([stop], 5, curve)

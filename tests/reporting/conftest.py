@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeper.evaluation import TRAINING_ITEM, OutputKey
+from sweeper.evaluation import OutputKey
 from sweeper.plan.lineage import Inputs
 from sweeper.plan.trials import Trial, resolve
-from sweeper.records import Failure, Record
+from sweeper.records import TRAINING_ITEM, Failure, Record
 from sweeper.spec.axes import expand
 from sweeper.spec.load import parse_spec
 from sweeper.spec.schema import TrialConfig

@@ -8,8 +8,7 @@ import pytest
 
 import sweeper
 from sweeper.errors import SweeperError
-from sweeper.evaluation import TRAINING_ITEM
-from sweeper.records import Record
+from sweeper.records import TRAINING_ITEM, Record
 from sweeper.reporting.load import open_view, sweep_name
 from sweeper.store.rows import write_records
 

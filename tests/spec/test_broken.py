@@ -239,7 +239,7 @@ TEXTS = [
     ),
     ("name: x\ndata: {manifest: a, train_fraction: 1}\nmodel: {}", "2:37", "must be less than 1. Got 1."),
     ("name: x\ndata: {manifest: '${SWEEPER_NO_SUCH}/a'}\nmodel: {}", "2:18", "variable SWEEPER_NO_SUCH must be set"),
-    ("name: x\ndata: {manifest: a}\nmodel: {variant: resnet}", "3:18", "must be clip-hba-behavior. Got 'resnet'."),
+    ("name: x\ndata: {manifest: a}\nmodel: {variant: resnet}", "3:18", "must be a known variant. Got 'resnet'."),
     ("name: x\ndata: {manifest: a}\nmodel: {backbone: 3}", "3:19", "model.backbone must be text. Got 3."),
     ("name: x\ndata: {manifest: a}\nmodel: {adapter: {dora: pef}}", "3:25", "Got 'pef'. Nearest: peft"),
     ("name: x\ndata: {manifest: a}\nmodel: {activation: relu}", "3:21", "must be one of quick_gelu, gelu"),

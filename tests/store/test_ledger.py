@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from sweeper.errors import StoreError
-from sweeper.evaluation import TRAINING_ITEM
-from sweeper.records import Record
+from sweeper.records import TRAINING_ITEM, Record
 from sweeper.store.ledger import DamagedLedger, Ledger, group_by_state, open_ledger, remove_ledger
 from sweeper.store.local import LocalStore
 from sweeper.store.rows import iterate_records, write_records

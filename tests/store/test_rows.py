@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeper.evaluation import TRAINING_ITEM, Item, OutputKey
-from sweeper.records import Failure, Record
+from sweeper.evaluation import Item, OutputKey
+from sweeper.records import TRAINING_ITEM, Failure, Record
 from sweeper.store.local import LocalStore
 from sweeper.store.rows import (
     dump_records,

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from sweeper.plan.stopping import Stop
+from sweeper.records import FinalLoss
 from sweeper.spec.schema import Evaluation
 from sweeper.store.local import LocalStore
 from sweeper.store.rows import read_records
@@ -28,6 +29,7 @@ class Toy:
     def __init__(self, losses: Mapping[int, float], *, raises: Mapping[int, Exception] | None = None) -> None:
         self.losses, self.raises = losses, dict(raises or {})
         self.trained: list[int] = []
+        self.ends_at: int | None = None
 
     def init_state(self, seed: int) -> TrainingState:
         return TrainingState(parameters={"count": torch.zeros(1)})
@@ -43,6 +45,10 @@ class Toy:
     def evaluate(self, state: TrainingState) -> Measured:
         epoch = int(state.parameters["count"])
         return Measured(values={"val_loss": float(self.losses[epoch])}, outputs={})
+
+    def review(self, state: TrainingState, values: Mapping[str, float], epoch: int) -> dict[str, float]:
+        assert values["val_loss"] == self.losses[epoch]
+        return {"ended": 1.0} if epoch == self.ends_at else {}
 
 
 def stop(last: int, *, rule: str = "horizon", patience: int | None = None, start: int = 1) -> Stop:
@@ -189,6 +195,19 @@ def test_a_rule_ends_the_segment_once_no_trial_wants_more(order, store):
     assert [event.epoch for event in events] == list(range(8)), "3 is the best; patience 4 ends at 7"
     assert 7 in kept(store)
     assert 5 in kept(store), "the end of the first trial"
+
+
+def test_training_that_has_nothing_more_to_do_ends_the_segment_and_keeps_its_end(order, store):
+    task = Toy(FALLING)
+    task.ends_at = 5
+    events = run(order, task, store)
+    assert [event.epoch for event in events] == list(range(6))
+    assert isinstance(events[-1].val_loss, FinalLoss)
+    assert not any(isinstance(event.val_loss, FinalLoss) for event in events[:-1])
+    assert 5 in kept(store)
+    again = Toy(FALLING)
+    assert [event.val_loss for event in run(order, again, store)] == [event.val_loss for event in events]
+    assert again.trained == [], "the end is known from its record"
 
 
 def test_other_tensors_under_the_same_id_are_kept_aside_and_reported(order, store):

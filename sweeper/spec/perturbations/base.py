@@ -67,17 +67,26 @@ class Effect:
         images: (fields, place, shape [B, 3, H, W], statistics) -> images of that shape, or [1, 3, H, W] for all.
         updates: (fields, updates) -> updates, once per epoch.
         order: (fields, epoch, n) -> int64 [n], the order of the training items.
+        rdms: (fields, place, RDMs [T, B, B]) -> RDMs, for targets that are RDMs over time; where it is None, `targets`
+            acts on the pairs of stimuli instead, as rows [pairs, T].
     """
 
     targets: Callable[[Fields, Place, Floats, TableStatistics], Floats] | None = None
     images: Callable[[Fields, Place, tuple[int, ...], TableStatistics], Floats] | None = None
     updates: Callable[[Fields, Updates], Updates] | None = None
     order: Callable[[Fields, int, int], NDArray[np.int64]] | None = None
+    rdms: Callable[[Fields, Place, Floats], Floats] | None = None
+
+    def acts(self, *, over_time: bool) -> bool:
+        """Tells whether the kind does anything to targets in rows, or, `over_time`, to RDMs over time."""
+        anywhere = (self.targets, self.images, self.updates, self.order)
+        return any(part is not None for part in anywhere) or (over_time and self.rdms is not None)
 
 
 class Perturbation(SpecModel):
     """What is done to training, and when: the epochs `start .. start + length - 1` (1-based, as published)."""
 
+    kind: str
     effect: ClassVar[Effect]
     control: ClassVar[bool] = False
     """Serves as a comparison: does not damage what the study says is damaged."""

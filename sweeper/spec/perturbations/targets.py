@@ -46,13 +46,34 @@ def _label_shuffle(fields: Fields, place: Place, targets: Floats, statistics: Ta
     return targets[fresh(fields, place).permutation(len(targets))]
 
 
-class LabelShuffle(Perturbation):
-    """Targets are permuted within the batch."""
+def _stimulus_shuffle(fields: Fields, place: Place, rdms: Floats) -> Floats:
+    if fields["noise"] == "published":
+        order = TorchGenerator(published_seed(fields, place)).permutation(rdms.shape[1])
+    else:
+        order = fresh(fields, place).permutation(rdms.shape[1])
+    return rdms[:, order][:, :, order]
 
-    effect: ClassVar[Effect] = Effect(targets=_label_shuffle)
+
+class LabelShuffle(Perturbation):
+    """Targets are permuted within the batch; of RDMs, rows and columns together: the stimuli change places."""
+
+    effect: ClassVar[Effect] = Effect(targets=_label_shuffle, rdms=_stimulus_shuffle)
     kind: Literal["label_shuffle"]
     noise: NoiseRule = "fresh"
     """`published`: one permutation per batch index, the same in every epoch of a window."""
+
+
+def _time_shuffle(fields: Fields, place: Place, rdms: Floats) -> Floats:
+    return rdms[fresh(fields, place).permutation(len(rdms))]
+
+
+class TimeShuffle(Perturbation):
+    """The slices of target RDMs over time change places, anew for every batch."""
+
+    effect: ClassVar[Effect] = Effect(rdms=_time_shuffle)
+    kind: Literal["time_shuffle"]
+    noise: Literal["fresh"] = "fresh"
+    """Another permutation for every batch."""
 
 
 def _mean_target(fields: Fields, place: Place, targets: Floats, statistics: TableStatistics) -> Floats:

@@ -1,31 +1,23 @@
 """CLIP-HBA-Behavior: fields of the model section, and what of them can change an epoch."""
 
 from collections.abc import Collection, Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
-from sweeper.spec.base import NonNegativeInt, PositiveFloat, PositiveInt, SpecModel
+from sweeper.spec.base import NonNegativeInt, SpecModel
+from sweeper.spec.variants.adapters import VisionAdapter
 
 
-class Adapter(SpecModel):
+class Adapter(VisionAdapter):
     """DoRA adapters on the attention output projections of the last blocks."""
 
-    rank: PositiveInt = 32
-    """Rank of the low-rank factors."""
-    alpha: PositiveFloat = 16.0
-    """The factors' product is scaled by alpha / rank."""
-    vision_layers: NonNegativeInt = 2
-    """Number of last vision blocks that carry an adapter."""
     text_layers: NonNegativeInt = 1
     """Number of last text blocks that carry an adapter."""
-    dora: Literal["published", "peft"] = "published"
-    """Whose form: the published layer differentiates the column norm, peft's does not."""
-    init: Literal["zero", "reference"] = "zero"
-    """`reference`: both factors random, as published; `zero`: exact CLIP before the first step."""
 
 
 class ClipHbaBehavior(SpecModel):
     """CLIP with adapters whose 66 outputs are 100 * cos(image, dimension name)."""
 
+    over_time: ClassVar[bool] = False
     variant: Literal["clip-hba-behavior"] = "clip-hba-behavior"
     """Which model variant."""
     backbone: str = "ViT-L-14"
