@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sweeper.data.images import ImageSet, empty_image_set
 from sweeper.data.manifest import Manifest, Relabel
+from sweeper.data.over_time import OverTime
 from sweeper.data.parts import NamedRdm, Parts, Problems, Stimuli
 from sweeper.data.reading import read_parts
 from sweeper.data.sources import Triplets
@@ -45,12 +46,14 @@ class HeldOut:
         targets: float32 [M, D], or None.
         row_ids: int64 [M], ids of the table rows, or None.
         references: RDMs in the order of the images.
+        over_time: what outputs over time are compared with; None where a model has none.
     """
 
     images: ImageSet
     targets: NDArray[np.float32] | None
     row_ids: NDArray[np.int64] | None
     references: tuple[ReferenceRdm, ...]
+    over_time: OverTime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -1,0 +1,36 @@
+"""What a held-out set is compared with, for models whose outputs have a time axis."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class CourseReference:
+    """Holds reference RDMs over time.
+
+    Attributes:
+        name: what metrics call it.
+        rdms: float32 [T', P], upper triangles in the order of the held-out images.
+        times_ms: float64 [T'].
+    """
+
+    name: str
+    rdms: NDArray[np.float32]
+    times_ms: NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class OverTime:
+    """Holds the time axis of a model's outputs, and what they are compared with.
+
+    Attributes:
+        times_ms: float64 [T], of the outputs.
+        after_onset: bool [T], the times that summaries count.
+        references: neural RDMs over time.
+    """
+
+    times_ms: NDArray[np.float64]
+    after_onset: NDArray[np.bool_]
+    references: tuple[CourseReference, ...]
