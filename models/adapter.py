@@ -9,6 +9,7 @@ from sweeper_models.errors import AdapterMismatch
 
 Dora = Literal["published", "peft"]
 Init = Literal["reference", "zero"]
+Magnitude = Literal["frozen", "trained"]
 CutAt = Literal["attention", "mlp", "embedding"]
 Target = Literal["attn.out_proj", "mlp.c_fc", "mlp.c_proj"]
 
@@ -92,18 +93,31 @@ def text_cut(config: Mapping[str, Any], adapter: AdapterConfig) -> Cut:
     return find_cut(layers, adapter.text_layers, adapter.targets, where="adapter.text_layers")
 
 
-def prefix_shapes(config: Mapping[str, Any], adapter: AdapterConfig) -> dict[str, tuple[int, ...]]:
-    """Give the shape of one image's frozen prefix by tensor name, without the batch axis."""
+def prefix_shapes(
+    config: Mapping[str, Any], adapter: AdapterConfig, *, every_block: bool = False
+) -> dict[str, tuple[int, ...]]:
+    """Give the shape of one image's frozen prefix by tensor name, without the batch axis.
+
+    With `every_block` the model reads the projected CLS row behind each block (CLIP-HBA-MEG), not the last one only.
+    """
     cut, vision = vision_cut(config, adapter), config["vision_cfg"]
-    if cut.at == "embedding":
-        return {"embedding": (config["embed_dim"],)}
+    if every_block:
+        layers = {"layers": (cut.block, config["embed_dim"])} if cut.block else {}
+        return layers if cut.at == "embedding" else layers | _split_shapes(cut, vision)
+    return {"embedding": (config["embed_dim"],)} if cut.at == "embedding" else _split_shapes(cut, vision)
+
+
+def _split_shapes(cut: Cut, vision: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     tokens = 1 if cut.rows == "one" else (vision["image_size"] // vision["patch_size"]) ** 2 + 1
     names = ("context", "residual") if cut.at == "attention" else ("residual",)
     return dict.fromkeys(names, (tokens, vision["width"]))
 
 
-def count_adapter_parameters(config: Mapping[str, Any], adapter: AdapterConfig) -> int:
-    """Count what is trained, without building it: a factor pair and one magnitude per output of each adapted layer."""
+def count_adapter_parameters(config: Mapping[str, Any], adapter: AdapterConfig, *, magnitude: bool = True) -> int:
+    """Count what is trained, without building it: a factor pair and one magnitude per output of each adapted layer.
+
+    Without `magnitude` the magnitudes are frozen and do not count.
+    """
     count = 0
     for tower, num_adapted in (("vision_cfg", adapter.vision_layers), ("text_cfg", adapter.text_layers)):
         width = config[tower]["width"]
@@ -111,19 +125,32 @@ def count_adapter_parameters(config: Mapping[str, Any], adapter: AdapterConfig) 
         shapes = {"attn.out_proj": (width, width), "mlp.c_fc": (width, hidden), "mlp.c_proj": (hidden, width)}
         for target in adapter.targets:
             into, out = shapes[target]
-            count += num_adapted * (adapter.rank * (into + out) + out)
+            count += num_adapted * (adapter.rank * (into + out) + out * magnitude)
     return count
 
 
+def count_meg_parameters(
+    config: Mapping[str, Any], adapter: AdapterConfig, *, num_times: int, magnitude: Magnitude = "frozen"
+) -> int:
+    """Count what CLIP-HBA-MEG trains, without building it: the vision adapters and one weight per time and block."""
+    adapters = count_adapter_parameters(config, adapter, magnitude=magnitude == "trained")
+    return adapters + num_times * int(config["vision_cfg"]["layers"])
+
+
 def prefix_signature(
-    config: Mapping[str, Any], *, weights_sha256: str, activation: str, adapter: AdapterConfig
+    config: Mapping[str, Any],
+    *,
+    weights_sha256: str,
+    activation: str,
+    adapter: AdapterConfig,
+    every_block: bool = False,
 ) -> dict[str, Any]:
     """Describe everything in the model that can change an image's frozen prefix, for content addressing.
 
     Preprocessing, image bytes and storage dtype are the caller's to add. Rank, alpha, form and init of the adapters
-    lie behind the cut and are not part of it.
+    lie behind the cut and are not part of it. `every_block` as in `prefix_shapes`.
     """
-    cut = vision_cut(config, adapter)
+    cut, shapes = vision_cut(config, adapter), prefix_shapes(config, adapter, every_block=every_block)
     return {
         "version": SIGNATURE_VERSION,
         "weights_sha256": weights_sha256,
@@ -131,7 +158,7 @@ def prefix_signature(
         "embed_dim": config["embed_dim"],
         "vision": {key: value for key, value in sorted(config["vision_cfg"].items()) if key != "block_type"},
         "cut": {"block": cut.block, "at": cut.at, "rows": cut.rows},
-        "tensors": {name: list(shape) for name, shape in prefix_shapes(config, adapter).items()},
+        "tensors": {name: list(shape) for name, shape in shapes.items()},
     }
 
 

@@ -1,5 +1,6 @@
 """Build a frozen open_clip network from located weights, without reading or moving the global random state."""
 
+import copy
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -115,6 +116,16 @@ class WordTokenizer:
             ids = [self.start, *(self.vocabulary.get(word, self.unknown) for word in words), self.end]
             row[: len(ids)] = torch.tensor(ids)
         return rows
+
+
+def share(module: nn.Module) -> Any:
+    """Copy the modules of a frozen network but not its tensors.
+
+    Parameter objects are new, since moving a module to a device changes its parameter objects in place.
+    """
+    memo: dict[int, Any] = {id(p): nn.Parameter(p.data, requires_grad=False) for p in module.parameters()}
+    memo |= {id(buffer): buffer.detach() for buffer in module.buffers()}
+    return copy.deepcopy(module, memo)
 
 
 def _tokenizer_of(config_name: str, config: Mapping[str, Any]) -> Tokenize:

@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from open_clip.model import CLIP
 from sweeper_models.adapter import AdapterConfig, Cut, prefix_signature, text_cut, vision_cut
-from sweeper_models.backbones import Backbone
+from sweeper_models.backbones import Backbone, share
 from sweeper_models.dora import inject_adapters, reset_adapters
 from sweeper_models.frozen_prefix import Prefix, run_prefix, run_suffix
 from sweeper_models.prompts import PROMPTS
@@ -59,7 +58,7 @@ class ClipHba(nn.Module):
             activation=backbone.activation,
             adapter=adapter,
         )
-        self.clip = _share(backbone.clip)
+        self.clip = share(backbone.clip)
         inject_adapters(self.clip, adapted_names(backbone.config, adapter), adapter)
         self._hold_text(backbone.tokenize(list(prompts)), text_prefix)
         self.reset_adapters(seed)
@@ -225,16 +224,6 @@ def adapted_names(config: Mapping[str, Any], adapter: AdapterConfig) -> list[str
         for block in range(cut.block, cut.num_blocks)
         for target in adapter.targets
     ]
-
-
-def _share(clip: CLIP) -> CLIP:
-    """Copy the modules of a network but not its tensors.
-
-    Parameter objects are new, since moving a module to a device changes its parameter objects in place.
-    """
-    memo: dict[int, Any] = {id(p): nn.Parameter(p.data, requires_grad=False) for p in clip.parameters()}
-    memo |= {id(buffer): buffer.detach() for buffer in clip.buffers()}
-    return copy.deepcopy(clip, memo)
 
 
 def _drop_blocks(blocks: nn.ModuleList, cut: Cut) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "base_norms",
     "count_trainable",
     "effective_weight",
+    "freeze_magnitudes",
     "from_peft",
     "inject_adapters",
     "reset_adapters",
@@ -145,6 +146,12 @@ def reset_adapters(clip: nn.Module, *, init: Init, seed: int) -> None:
         if init == "zero":
             lora_b.zero_()
         layer.lora_magnitude_vector[ADAPTER].weight.copy_(layer.get_base_layer().weight.norm(dim=1))
+
+
+def freeze_magnitudes(model: nn.Module) -> None:
+    """Stop every m from asking for a gradient; A and B go on."""
+    for _, layer in adapter_layers(model):
+        layer.lora_magnitude_vector.requires_grad_(False)
 
 
 def effective_weight(layer: LoraLinear) -> Tensor:

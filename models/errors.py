@@ -38,3 +38,11 @@ class WeightsMismatch(ModelError):
 
 class AdapterMismatch(ModelError):
     """Refuse an adapter configuration that does not fit the backbone."""
+
+
+class TensorMismatch(ModelError):
+    """Refuse a tensor whose shape or values do not fit the model or the loss it is handed to."""
+
+
+class UndefinedLoss(ModelError):
+    """Say that an RDM or a loss does not exist for these values, and where they are constant."""

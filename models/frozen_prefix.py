@@ -6,7 +6,8 @@ output projection, the residual sums and the MLP. In the last block only the row
 Shapes: B inputs, T tokens, R rows that are computed (T or 1), W width, H heads, E joint space.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from sweeper_models.adapter import Cut
@@ -27,16 +28,8 @@ def run_prefix(
     blocks: Sequence[nn.Module], tokens: Tensor, *, cut: Cut, finish: Finish, row: Tensor | int, mask: Tensor | None
 ) -> Prefix:
     """Compute what no adapter can change, from float32 [B, T, W] after the embedding layer."""
-    x, last = tokens, cut.num_blocks - 1
-    for index in range(cut.block):
-        x = leave(blocks[index], *enter(blocks[index], x, row if index == last else None, mask))
-    if cut.at == "embedding":
-        return {"embedding": finish(x[:, 0])}
-    block = blocks[cut.block]
-    residual, context = enter(block, x, row if cut.block == last else None, mask)
-    if cut.at == "attention":
-        return {"context": context.contiguous(), "residual": residual.contiguous()}
-    return {"residual": add_attention(block, residual, context)}
+    x = _last(run_blocks(blocks, tokens, range(cut.block), row=row, mask=mask), tokens)
+    return {"embedding": finish(x[:, 0])} if cut.at == "embedding" else split(blocks, x, cut=cut, row=row, mask=mask)
 
 
 def run_suffix(
@@ -51,13 +44,43 @@ def run_suffix(
     """Compute the embedding, float32 [B, E], from a prefix and the adapted part of the tower."""
     if cut.at == "embedding":
         return prefix["embedding"]
-    x, last = prefix["residual"], cut.num_blocks - 1
+    x = _last(resume(blocks, prefix, cut=cut, row=row, mask=mask), prefix["residual"])
+    return finish(x[:, 0])
+
+
+def run_blocks(
+    blocks: Sequence[nn.Module], x: Tensor, indices: range, *, row: Tensor | int, mask: Tensor | None
+) -> Iterator[Tensor]:
+    """Yield the residual stream behind each of some blocks, [B, T, W]; [B, 1, W] behind the tower's last one."""
+    last = len(blocks) - 1
+    for index in indices:
+        x = leave(blocks[index], *enter(blocks[index], x, row if index == last else None, mask))
+        yield x
+
+
+def split(blocks: Sequence[nn.Module], x: Tensor, *, cut: Cut, row: Tensor | int, mask: Tensor | None) -> Prefix:
+    """Compute what the first adapted block needs, from the residual stream before it."""
+    block = blocks[cut.block]
+    residual, context = enter(block, x, row if cut.block == len(blocks) - 1 else None, mask)
+    if cut.at == "attention":
+        return {"context": context.contiguous(), "residual": residual.contiguous()}
+    return {"residual": add_attention(block, residual, context)}
+
+
+def resume(
+    blocks: Sequence[nn.Module], prefix: Mapping[str, Tensor], *, cut: Cut, row: Tensor | int, mask: Tensor | None
+) -> Iterator[Tensor]:
+    """Yield the residual stream behind the first adapted block and each later one, from what `split` returned."""
+    x = prefix["residual"]
     if cut.at == "attention":
         x = add_attention(blocks[cut.block], x, prefix["context"])
     x = add_mlp(blocks[cut.block], x)
-    for index in range(cut.block + 1, cut.num_blocks):
-        x = leave(blocks[index], *enter(blocks[index], x, row if index == last else None, mask))
-    return finish(x[:, 0])
+    yield x
+    yield from run_blocks(blocks, x, range(cut.block + 1, cut.num_blocks), row=row, mask=mask)
+
+
+def _last(stream: Iterator[Tensor], otherwise: Tensor) -> Tensor:
+    return functools.reduce(lambda _, later: later, stream, otherwise)
 
 
 def enter(block: nn.Module, x: Tensor, row: Rows, mask: Tensor | None) -> tuple[Tensor, Tensor]:

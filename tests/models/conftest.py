@@ -5,9 +5,11 @@ import functools
 import pytest
 import torch
 from sweeper_models.adapter import AdapterConfig
-from sweeper_models.backbones import Backbone, WordTokenizer, random_backbone
+from sweeper_models.backbones import Backbone, WordTokenizer, load_backbone, random_backbone
 from sweeper_models.clip_hba import ClipHba
+from sweeper_models.configs import TINY_CLIP
 from sweeper_models.prompts import PROMPTS
+from sweeper_models.weights import locate_weights
 
 SHORT_PROMPTS = PROMPTS[:7]
 
@@ -71,3 +73,9 @@ def images():
 @pytest.fixture
 def targets():
     return torch.rand(5, len(SHORT_PROMPTS), generator=torch.Generator().manual_seed(12)) * 20
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone():
+    """Load the built-in CLIP."""
+    return load_backbone(locate_weights(TINY_CLIP, "builtin"))
