@@ -24,7 +24,11 @@ from sweeper.plan.lineage import Inputs
 from sweeper.spec.schema import DataConfig, Evaluation, TrialConfig
 from sweeper.spec.variants import AnyModel
 
-SELF_MADE = "builtin:selfmade"
+_DRAWINGS = {"name": "drawings", "num_train": 240, "seed": 1}
+_SELF_MADE = {
+    "builtin:selfmade": {"name": "selfmade", "generator": _DRAWINGS},
+    "builtin:selfmade-meg": {"name": "selfmade-meg", "generator": {**_DRAWINGS, "participants": 12}},
+}
 _PREPROCESSING = {"things": Preprocessing(), "clip": Preprocessing(mean=CLIP_MEAN, std=CLIP_STD)}
 
 
@@ -85,11 +89,12 @@ def _parts(manifest: str, relabel: Relabel | None) -> Parts:
 
 @lru_cache(maxsize=64)
 def manifest_of(path: str) -> Manifest:
-    """Returns the manifest at a path; `builtin:selfmade` is the set that the package draws itself."""
-    if path == SELF_MADE:
-        return Manifest.model_validate(
-            {"name": "selfmade", "generator": {"name": "drawings", "num_train": 240, "seed": 1}}
-        )
+    """Returns the manifest at a path, or a set that the package makes itself.
+
+    `builtin:selfmade` is the drawings, `builtin:selfmade-meg` the same with the MEG of 12 simulated people.
+    """
+    if path in _SELF_MADE:
+        return Manifest.model_validate(_SELF_MADE[path])
     return load_manifest(Path(path))
 
 

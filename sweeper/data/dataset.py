@@ -12,6 +12,7 @@ from sweeper.data.manifest import Manifest, Relabel
 from sweeper.data.over_time import OverTime
 from sweeper.data.parts import NamedRdm, Parts, Problems, Stimuli
 from sweeper.data.reading import read_parts
+from sweeper.data.series import RdmSeries
 from sweeper.data.sources import Triplets
 from sweeper.errors import DataError, Problem
 from sweeper.randomness import stream
@@ -63,12 +64,13 @@ class Dataset:
     Attributes:
         name: the manifest's.
         pool: N images, to be split into training and validation; empty for an evaluation set.
-        targets: float32 [N, D].
+        targets: float32 [N, D]; D is 0 where the manifest has no table of targets.
         row_ids: int64 [N], id of the table row that each target was read from; the position where a table has no ids.
         dimensions: D names.
         held_out: None if the manifest has none and no fold was asked for.
         triplets: human trials over the rows of the manifest's table, whatever the fold.
         notes: what was repaired, replaced or left out, for people.
+        series: RDMs over time, with rows for every image of the pool.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Dataset:
     held_out: HeldOut | None
     triplets: Triplets | None
     notes: tuple[str, ...]
+    series: tuple[RdmSeries, ...] = ()
 
     @property
     def target_digest(self) -> str:
@@ -147,7 +150,7 @@ def choose(
             is part of every larger one.
 
     Raises:
-        DataError: there is no such fold or size, or a reference does not cover the held-out set.
+        DataError: there is no such fold or size, a reference does not cover the held-out set, or a series not the pool.
     """
     pool, held_out, notes = parts.pool, parts.held_out, list(parts.notes)
     if folds is not None or fold is not None:
@@ -158,6 +161,7 @@ def choose(
     if train_size is not None:
         pool = _first(pool, train_size, fold_seed)
     references, left_out = _references(parts.rdms, held_out, strict=folds is None)
+    left_out += _check_series(parts.series, pool, held_out)
     return Dataset(
         name=name,
         pool=empty_image_set() if pool is None else pool.images,
@@ -167,6 +171,7 @@ def choose(
         held_out=_held_out(held_out, references),
         triplets=parts.triplets,
         notes=(*notes, *left_out),
+        series=parts.series,
     )
 
 
@@ -175,7 +180,7 @@ def _held_out(stimuli: Stimuli | None, references: tuple[ReferenceRdm, ...]) -> 
         return None
     return HeldOut(
         images=stimuli.images,
-        targets=None if stimuli.table is None else stimuli.table.values,
+        targets=None if stimuli.table is None or not stimuli.table.dimensions else stimuli.table.values,
         row_ids=None if stimuli.table is None else _row_ids(stimuli),
         references=references,
     )
@@ -220,6 +225,23 @@ def _references(
     if problems:
         raise DataError(problems)
     return tuple(kept), tuple(notes)
+
+
+def _check_series(series: Sequence[RdmSeries], pool: Stimuli | None, held_out: Stimuli | None) -> tuple[str, ...]:
+    """Refuses series that lack images of the pool, and returns notes on those that lack held-out ones."""
+    problems, notes = [], []
+    for one in series:
+        lacking = one.uncovered(pool.images.names if pool is not None else ())
+        if pool is not None and lacking:
+            got = f"{len(lacking)} of {len(pool.images)} are not among its rows, first {', '.join(lacking[:3])}"
+            remedy = "Write the rows as the images are called, or take these images out of the pool"
+            problems.append(Problem(where=one.where, rule=f"`{one.name}` covers the pool", got=got, remedy=remedy))
+        lacking = one.uncovered(held_out.images.names if held_out is not None else ())
+        if lacking:
+            notes.append(f"series {one.name} lacks {len(lacking)} held-out images, first {', '.join(lacking[:3])}")
+    if problems:
+        raise DataError(problems)
+    return tuple(notes)
 
 
 def _fold(pool: Stimuli | None, folds: int | None, fold: int | None, fold_seed: int) -> tuple[Stimuli, Stimuli]:

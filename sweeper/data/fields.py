@@ -237,6 +237,66 @@ class ReferenceSource(Part):
         return name
 
 
+Axis: TypeAlias = Literal["participant", "time", "stimulus"]
+
+
+class SeriesSource(Part):
+    """Names a series of RDMs over time, one for each participant.
+
+    Attributes:
+        name: what specs and messages call it, e.g. `meg`.
+        kind: neural.
+        file: the file; format: None takes the suffix's. A `.npy` is mapped, a `.mat` of version 7.3 is read slice by
+            slice, everything else is held in memory.
+        key: the array in it; a list names one array for each time.
+        axes: what the array's axes are, in its order (MATLAB's for a `.mat`). `participant` or `time` may be absent:
+            there is one then. With a list of keys these are the axes of each array, `time` left out.
+        start_ms, step_ms: the time axis of the array as stored.
+        stop_ms: its last time, to be checked; None checks nothing.
+        average: after the first time, this many consecutive ones are averaged into one, which counts as the last of
+            them; 1 averages none.
+        participants: their names in the array's order; None counts them from 1.
+        rows: which stimulus each row is: `row_ids` when the ids of the target table's rows (their positions where
+            there are none, or no table) count the RDM's rows from 0; `held_out` for the held-out set's own order; a
+            list; or a file.
+        normalize: `published` takes NaN as 0, then maps the smallest and largest value over all participants, times and
+            pairs to 0 and 1; `none` takes the values as they are.
+        source: where the series is from.
+    """
+
+    name: Annotated[str, Field(pattern=IDENTIFIER)]
+    kind: Literal["neural"] = "neural"
+    file: DataPath
+    key: _Keys | None = None
+    format: Format | None = None
+    axes: tuple[Axis, ...] = ("participant", "time", "stimulus", "stimulus")
+    start_ms: Annotated[float, Field(allow_inf_nan=False)]
+    step_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    stop_ms: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    average: Annotated[int, Field(strict=True, ge=1)] = 1
+    participants: Annotated[tuple[str | StrictInt, ...], Field(min_length=1)] | None = None
+    rows: Annotated[Annotated[Literal["row_ids", "held_out"], Tag("<word>")] | _ListedRows | _RowsInFile, _ByForm]
+    normalize: Literal["published", "none"] = "published"
+    source: str | None = None
+
+    @field_validator("axes")
+    @classmethod
+    def _two_of_stimuli(cls, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        if axes.count("stimulus") != 2 or max(axes.count("participant"), axes.count("time")) > 1:
+            remedy = "Write for instance [participant, time, stimulus, stimulus]"
+            raise broken("`axes` has `stimulus` twice, `participant` and `time` once or not", ", ".join(axes), remedy)
+        return axes
+
+    @field_validator("participants")
+    @classmethod
+    def _unique(cls, names: tuple[str | int, ...] | None) -> tuple[str | int, ...] | None:
+        shown = [str(name) for name in names or ()]
+        repeated = sorted({name for name in shown if shown.count(name) > 1})
+        if repeated:
+            raise broken("participants have different names", f"{', '.join(repeated[:5])} more than once")
+        return names
+
+
 class TripletSource(Part):
     """Names human odd-one-out trials.
 
@@ -262,9 +322,11 @@ class GeneratorSource(Part):
         num_train: pictures in the pool.
         num_test: held-out pictures.
         seed: what the drawings follow from.
+        participants: people whose MEG is simulated, as a series named `meg` over all pictures.
     """
 
     name: Literal["drawings"]
     num_train: Annotated[int, Field(strict=True, ge=1)] = 240
     num_test: Annotated[int, Field(strict=True, ge=3)] = 48
     seed: Annotated[int, Field(strict=True, ge=0)]
+    participants: Annotated[int, Field(strict=True, ge=0)] = 0

@@ -8,9 +8,9 @@ import difflib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
-from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from sweeper.data.fields import (
@@ -20,6 +20,7 @@ from sweeper.data.fields import (
     ImageSource,
     Part,
     ReferenceSource,
+    SeriesSource,
     TableSource,
     TripletSource,
     broken,
@@ -31,6 +32,8 @@ from sweeper.spec.report import Report
 
 Relabel: TypeAlias = Literal["none", "things-uniqueid"]
 
+_Named = TypeVar("_Named", ReferenceSource, SeriesSource)
+
 _NO_FILE = Document(name="manifest", root=None, problems=())
 
 
@@ -41,9 +44,10 @@ class Manifest(Part):
         name: short name, for notes and tables.
         source, licence: free text, for the people who use the set next.
         images: the pool's images.
-        targets: the pool's targets; images and targets come together.
+        targets: the pool's targets; may be absent where a `series` says what the images are trained on.
         held_out: the stimuli that are never trained on; None if there are none, or if folds are used.
         references: RDMs to compare with.
+        series: RDMs over time, one for each participant.
         triplets: human odd-one-out trials.
         generator: the self-made set, instead of all of the above.
         relabel: whether the 21 mislabelled SPoSE rows are repaired when loading; does nothing to other tables.
@@ -56,6 +60,7 @@ class Manifest(Part):
     targets: TableSource | None = None
     held_out: HeldOutSource | None = None
     references: tuple[ReferenceSource, ...] = ()
+    series: tuple[SeriesSource, ...] = ()
     triplets: TripletSource | None = None
     generator: GeneratorSource | None = None
     relabel: Relabel = "things-uniqueid"
@@ -66,18 +71,19 @@ class Manifest(Part):
         """Returns `file:line:column` of a field, for errors that appear when its files are read."""
         return self._document.where(location, key=True)
 
-    @field_validator("references")
+    @field_validator("references", "series")
     @classmethod
-    def _unique_names(cls, references: tuple[ReferenceSource, ...]) -> tuple[ReferenceSource, ...]:
-        names = [reference.name for reference in references]
+    def _unique_names(cls, sources: tuple[_Named, ...], info: ValidationInfo) -> tuple[_Named, ...]:
+        names = [source.name for source in sources]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
-            raise broken("reference names are unique", f"{', '.join(repeated)} more than once")
-        return references
+            kind = "series" if info.field_name == "series" else "reference"
+            raise broken(f"{kind} names are unique", f"{', '.join(repeated)} more than once")
+        return sources
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Manifest":
-        parts = ("images", "targets", "held_out", "references", "triplets")
+        parts = ("images", "targets", "held_out", "references", "series", "triplets")
         given = [part for part in parts if getattr(self, part)]
         if self.generator is not None and given:
             raise broken("a `generator` makes everything itself", f"also {', '.join(given)}", "Leave one of them out")
@@ -86,17 +92,19 @@ class Manifest(Part):
         return self
 
     def _files_fit(self) -> None:
-        if self.targets is None and self.held_out is None:
+        if self.images is None and self.targets is None and self.held_out is None:
             remedy = "Give `images` and `targets`, `held_out` with images, or a `generator`"
             raise broken("a manifest names a pool or a held-out set", "neither", remedy)
-        if (self.targets is None) != (self.images is None):
-            remedy = "Images without targets are an evaluation set: put them under `held_out`"
-            raise broken("`images` and `targets` come together", "one of them", remedy)
+        alone = self.targets is not None if self.images is None else self.targets is None and not self.series
+        if alone:
+            remedy = "Images without targets are an evaluation set: put them under `held_out`; or give a `series`"
+            raise broken("`images` and `targets` come together, or `images` and `series`", "one of them", remedy)
         held_out = self.held_out
-        if held_out is not None and self.targets is None and (held_out.rows is not None or held_out.images is None):
+        if held_out is not None and self.images is None and (held_out.rows is not None or held_out.images is None):
             raise broken("without `targets`, `held_out` has its own `images` and no `rows`")
-        if held_out is None and any(reference.rows == "held_out" for reference in self.references):
-            raise broken("`rows: held_out` needs a `held_out` set", None, "Name the rows of the reference instead")
+        rows = [source.rows for source in self.references] + [source.rows for source in self.series]
+        if held_out is None and "held_out" in rows:
+            raise broken("`rows: held_out` needs a `held_out` set", None, "Name the rows of the RDMs instead")
         if self.targets is None and self.triplets is not None and self.triplets.rows == "targets":
             raise broken("triplets count the rows of `targets`, which is absent", None, "Give `rows` of the triplets")
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.data.images import ImageSet
+from sweeper.data.series import RdmSeries
 from sweeper.data.sources import Triplets
 from sweeper.data.tables import Table
 from sweeper.errors import DataError, Problem
@@ -91,6 +92,7 @@ class Parts:
         pool, held_out: stimuli, where both images and rows could be had.
         held_out_names: the order of the held-out set, where known.
         rdms: the references.
+        series: RDMs over time.
         triplets: the human trials.
         notes: what was repaired or replaced.
     """
@@ -101,5 +103,6 @@ class Parts:
     held_out: Stimuli | None = None
     held_out_names: tuple[str, ...] | None = None
     rdms: tuple[NamedRdm, ...] = ()
+    series: tuple[RdmSeries, ...] = ()
     triplets: Triplets | None = None
     notes: tuple[str, ...] = ()

@@ -7,7 +7,9 @@ Every file is seen as named arrays: the columns of a CSV, the variables of a `.m
 import csv
 import difflib
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -49,15 +51,22 @@ def read_arrays(path: Path, format: Format | None = None, keys: Sequence[str] = 
     if chosen is None:
         rule = "the format follows from the suffix, or is named"
         raise _error(path, rule, f"suffix {path.suffix!r}", f"Give `format`: one of {_listed(READERS)}")
+    with _told(path, chosen):
+        return READERS[chosen](path, keys)
+
+
+@contextmanager
+def _told(path: Path, format: Format) -> Iterator[None]:
+    """Turns an absent or damaged file into an error that says so."""
     if not path.is_file():
         raise _error(path, "the file exists", "no file", "Correct the path, or set the variable it is made of")
     try:
-        return READERS[chosen](path, keys)
+        yield
     except DataError:
         raise
     except Exception as error:  # damaged bytes make the libraries below raise anything, MemoryError included
         got = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
-        rule = f"the file can be read as `{chosen}`, without pickled objects"
+        rule = f"the file can be read as `{format}`, without pickled objects"
         raise _error(path, rule, got, "Fetch or save the file again, or name its true `format`") from error
 
 
@@ -70,6 +79,45 @@ def read_array(path: Path, format: Format | None = None, key: str | None = None)
     if (format or _SUFFIXES.get(path.suffix.lower())) == "csv" and all(c.dtype.kind == "f" for c in columns):
         return np.stack(columns, axis=1)
     raise _error(path, "a `key` says which array is meant", "no key", f"It holds {_listed(arrays)}")
+
+
+def open_array(path: Path, format: Format | None = None, key: str | None = None) -> "NDArray[Any] | Mat73Array":
+    """Reads one array as `read_array` does, but leaves that of a MATLAB 7.3 file where it is."""
+    if (format or _SUFFIXES.get(path.suffix.lower())) == "mat":
+        with _told(path, "mat"):
+            if _is_mat73(path):
+                return _open_mat73(path, key)
+    return read_array(path, format, key)
+
+
+def _open_mat73(path: Path, key: str | None) -> "Mat73Array":
+    with _hdf5(path) as file:
+        names = _wanted(path, () if key is None else (key,), _variables(file))
+        if len(names) != 1:
+            raise _error(path, "a `key` says which array is meant", "no key", f"It holds {_listed(names)}")
+        item = file[names[0]]
+        return Mat73Array(path=path, key=names[0], shape=tuple(item.shape[::-1]), dtype=np.dtype(item.dtype))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mat73Array:
+    """Stands for an array of a MATLAB 7.3 file, of which parts are read when asked for.
+
+    Attributes:
+        path, key: where it lies.
+        shape: its shape in MATLAB's order of axes.
+        dtype: its type.
+    """
+
+    path: Path
+    key: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __getitem__(self, index: tuple[int | slice, ...]) -> NDArray[Any]:
+        """Returns the part at an index or a slice for every axis."""
+        with _told(self.path, "mat"), _hdf5(self.path) as file:
+            return np.asarray(file[self.key][index[::-1]]).T
 
 
 def _read_spose_csv(path: Path, keys: Sequence[str]) -> Arrays:
@@ -168,9 +216,7 @@ def _read_npz(path: Path, keys: Sequence[str]) -> Arrays:
 
 def _read_mat(path: Path, keys: Sequence[str]) -> Arrays:
     """Reads variables of a MATLAB file, version 5 by scipy, version 7.3 by h5py."""
-    with path.open("rb") as file:
-        head = file.read(1024)
-    if head[:10] == b"MATLAB 7.3" or _HDF5_MAGIC in (head[:8], head[512:520]):
+    if _is_mat73(path):
         return _read_mat73(path, keys)
     import scipy.io
 
@@ -179,16 +225,30 @@ def _read_mat(path: Path, keys: Sequence[str]) -> Arrays:
     return {name: _text(_cells(content[name])) for name in wanted}
 
 
-def _read_mat73(path: Path, keys: Sequence[str]) -> Arrays:
-    """Reads a version 7.3 file (HDF5), with the axes in MATLAB's order."""
+def _is_mat73(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(1024)
+    return head[:10] == b"MATLAB 7.3" or _HDF5_MAGIC in (head[:8], head[512:520])
+
+
+def _hdf5(path: Path) -> Any:
+    """Opens a version 7.3 file for reading."""
     try:
         import h5py  # type: ignore[import-untyped, unused-ignore]  # optional, and without stubs
     except ImportError as error:
         remedy = "Install it with `pip install 'sweeper[matlab73]'`, or save with `-v7` in MATLAB"
         raise _error(path, "reading MATLAB 7.3 files needs h5py", "h5py is not installed", remedy) from error
-    with h5py.File(path, "r") as file:
-        names = [name for name in file if not name.startswith("#")]
-        return {name: _text(_mat73_array(file, file[name])) for name in _wanted(path, keys, names)}
+    return h5py.File(path, "r")
+
+
+def _variables(file: Any) -> list[str]:
+    return [name for name in file if not name.startswith("#")]
+
+
+def _read_mat73(path: Path, keys: Sequence[str]) -> Arrays:
+    """Reads a version 7.3 file (HDF5), with the axes in MATLAB's order."""
+    with _hdf5(path) as file:
+        return {name: _text(_mat73_array(file, file[name])) for name in _wanted(path, keys, _variables(file))}
 
 
 def _mat73_array(file: Any, item: Any) -> NDArray[Any]:

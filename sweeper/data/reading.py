@@ -11,6 +11,8 @@ from sweeper.data.images import ImageSet
 from sweeper.data.manifest import Manifest, Relabel
 from sweeper.data.parts import NamedRdm, Parts, Problems, Stimuli
 from sweeper.data.relabel import find_mislabelled, repair
+from sweeper.data.series import RdmSeries
+from sweeper.data.series_reading import series_of
 from sweeper.data.sources import Triplets, image_set_of, rdm_of, rows_of, table_of, triplets_of
 from sweeper.data.tables import Table, numbered
 from sweeper.errors import DataError, Problem
@@ -23,6 +25,7 @@ def read_parts(manifest: Manifest, relabel: Relabel, problems: Problems) -> Part
     published, own_table = _read_tables(manifest, problems)
     names_by_id = _names_by_id(published, own_table)
     pool_table, own_table, notes = _relabelled(manifest, relabel, published, own_table, problems)
+    rows_by_id = _names_by_id(pool_table, own_table)
     if own_table is not None:
         own_table = numbered(own_table)
     if pool_table is not None:
@@ -33,6 +36,7 @@ def read_parts(manifest: Manifest, relabel: Relabel, problems: Problems) -> Part
     if own_table is not None:
         names = own_table.names
     rdms, rdm_notes = _read_rdms(manifest, names, names_by_id, problems)
+    series, series_notes = _read_series(manifest, names, rows_by_id, problems)
     return Parts(
         pool_table=pool_table,
         held_out_table=own_table,
@@ -40,8 +44,9 @@ def read_parts(manifest: Manifest, relabel: Relabel, problems: Problems) -> Part
         held_out=held_out,
         held_out_names=names,
         rdms=rdms,
+        series=series,
         triplets=_read_triplets(manifest, published, names_by_id, problems),
-        notes=(*notes, *rdm_notes),
+        notes=(*notes, *rdm_notes, *series_notes),
     )
 
 
@@ -70,7 +75,30 @@ def draw_parts(source: GeneratorSource) -> Parts:
         held_out=held_out,
         held_out_names=test_names,
         rdms=rdms,
+        series=_simulated_series(source, (pool, held_out)) if source.participants else (),
     )
+
+
+def _simulated_series(source: GeneratorSource, drawn: tuple[Stimuli, Stimuli]) -> tuple[RdmSeries, ...]:
+    """Returns the MEG of simulated people who saw all pictures; accuracies are taken as they are."""
+    from sweeper.data.meg_study import study_of
+
+    study = study_of(drawn, source.participants, source.seed)
+    series = RdmSeries(
+        name="meg",
+        kind="neural",
+        source="simulated: pixels, then meaning",
+        participants=tuple(str(number) for number in range(1, source.participants + 1)),
+        times=study.times,
+        names=tuple(name for part in drawn for name in part.images.names),
+        blocks=study,
+        low=0.0,
+        high=1.0,
+        average=1,
+        digest=study.digest,
+        where=f"generator {source.name}",
+    )
+    return (series,)
 
 
 def _drawn_stimuli(names: tuple[str, ...], images: NDArray[np.uint8], targets: NDArray[np.float32]) -> Stimuli:
@@ -83,12 +111,20 @@ def _read_tables(manifest: Manifest, problems: Problems) -> tuple[Table | None, 
     pool = own = None
     if manifest.targets is not None:
         pool = problems.attempt(manifest.where("targets", "file"), table_of, manifest.targets)
+    elif manifest.images is not None:
+        pool = problems.attempt(manifest.where("images"), _rows_of_images, manifest.images)
     if manifest.held_out is not None and manifest.held_out.targets is not None:
         where = manifest.where("held_out", "targets", "file")
         own = problems.attempt(where, table_of, manifest.held_out.targets)
         if pool is not None and own is not None:
             problems.attempt(where, _check_apart, pool, own)
     return pool, own
+
+
+def _rows_of_images(source: ImageSource) -> Table:
+    """Returns a table without columns: its rows are the images, in their own order."""
+    names = image_set_of(source, None).names
+    return Table(names=names, values=np.zeros((len(names), 0), np.float32), row_ids=None, dimensions=())
 
 
 def _check_apart(pool: Table, own: Table) -> None:
@@ -209,6 +245,17 @@ def _named_rdm(source: ReferenceSource, rdm: NDArray[np.float64], names: tuple[s
         raise DataError(Problem(where="", rule=rule, got=f"{len(rdm)} rows for {len(names)} names"))
     text = source.source or (source.file.name + (f" {source.key}" if source.key else ""))
     return NamedRdm(name=source.name, kind=source.kind, source=text, rdm=rdm, names=names, where=where)
+
+
+def _read_series(
+    manifest: Manifest, held_out: tuple[str, ...] | None, rows_by_id: Mapping[int, str], problems: Problems
+) -> tuple[tuple[RdmSeries, ...], tuple[str, ...]]:
+    read = []
+    for i, source in enumerate(manifest.series):
+        where = manifest.where("series", i)
+        read.append(problems.attempt(where, series_of, source, held_out, rows_by_id, where))
+    found = [item for item in read if item is not None]
+    return tuple(series for series, _ in found), tuple(note for _, notes in found for note in notes)
 
 
 def _read_triplets(

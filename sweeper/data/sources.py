@@ -15,7 +15,7 @@ from sweeper.data.relabel import concept_of
 from sweeper.data.tables import Table, position_names, read_table
 from sweeper.errors import DataError, Problem
 
-_SYMMETRY_TOLERANCE = 1e-5  # relative to the largest entry: averages kept as float32 pass
+SYMMETRY_TOLERANCE = 1e-5  # relative to the largest entry: averages kept as float32 pass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -105,11 +105,11 @@ def rdm_faults(rdm: NDArray[np.float64]) -> list[tuple[str, str, str | None]]:
         rdm = np.nan_to_num(rdm, posinf=0.0, neginf=0.0)
     largest = float(np.abs(rdm).max(initial=0.0))
     asymmetry = float(np.abs(rdm - rdm.T).max(initial=0.0))
-    if asymmetry > _SYMMETRY_TOLERANCE * largest:
+    if asymmetry > SYMMETRY_TOLERANCE * largest:
         remedy = "Average it with its transpose if both halves are estimates of the same"
         faults.append(("an RDM is symmetric", f"a difference of {asymmetry:.3g}", remedy))
     diagonal = float(np.abs(np.diagonal(rdm)).max(initial=0.0))
-    if diagonal > _SYMMETRY_TOLERANCE * largest:
+    if diagonal > SYMMETRY_TOLERANCE * largest:
         remedy = "A diagonal of ones means similarities: give 1 - similarity"
         faults.append(("the diagonal of an RDM is 0", f"up to {diagonal:.3g}", remedy))
     return faults

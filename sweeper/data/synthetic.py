@@ -31,7 +31,7 @@ NUM_HIDDEN = 6  # dimensions that people use and the targets lack
 Floats = NDArray[np.float64]
 
 # Named dimensions (columns of the 66 SPoSE dimensions) that an attribute loads on most, and how strongly.
-_NAMED: dict[str, tuple[int, ...]] = {
+NAMED: dict[str, tuple[int, ...]] = {
     "animal": (2,), "food": (1,), "plant": (4,), "vehicle": (7,), "furniture": (5,), "tool": (16,), "clothing": (3,),
     "container": (27,),
     "fish": (18, 43), "bird": (38, 63), "beetle": (39, 20), "apple": (13, 35), "cake": (57, 53), "carrot": (24, 54),
@@ -116,7 +116,7 @@ def make_demo_set(*, num_train: int = 480, num_test: int = 48, seed: int) -> Dem
         train_targets=train.loadings[:, :NUM_DIMENSIONS].astype(np.float32),
         test_targets=test.loadings[:, :NUM_DIMENSIONS].astype(np.float32),
         behavioral_rdm=_simulate_choices(test.loadings, stream(seed, "demo/choices")),
-        neural_early_rdm=_early_rdm(test.images),
+        neural_early_rdm=early_rdm(test.images),
         neural_late_rdm=_late_rdm(meanings, stream(seed, "demo/neural_late")),
     )
 
@@ -143,7 +143,7 @@ def caption(attributes: Attributes, rng: np.random.Generator) -> str:
 
 def named_dimensions(attributes: Attributes) -> tuple[int, ...]:
     """Lists the dimensions (0-based columns) that are named after what a picture shows."""
-    return tuple(sorted({column for name in _attribute_names(attributes) for column in _NAMED[name]}))
+    return tuple(sorted({column for name in _attribute_names(attributes) for column in NAMED[name]}))
 
 
 def _attribute_names(attributes: Attributes) -> tuple[str, ...]:
@@ -201,7 +201,7 @@ def _world() -> dict[str, Floats]:
             rng = stream(0, f"demo/world/{name}")
             loading = np.zeros(NUM_DIMENSIONS + NUM_HIDDEN)
             loading[rng.permutation(NUM_DIMENSIONS)[:_NUM_UNNAMED]] = unnamed * rng.integers(8, 17, _NUM_UNNAMED) / 16
-            loading[list(_NAMED[name])] = named
+            loading[list(NAMED[name])] = named
             loading[NUM_DIMENSIONS + int(rng.integers(NUM_HIDDEN))] = max(named, unnamed) / 3
             world[name] = loading
     return world
@@ -229,23 +229,23 @@ def _simulate_choices(loadings: Floats, rng: np.random.Generator) -> Floats:
     chosen = pairs[np.arange(len(triplets)), (draws[..., None] > bounds[:, :2]).sum(axis=-1)]  # int [answers, T, 2]
     wins = np.zeros((count, count))
     np.add.at(wins, (chosen[..., 0].ravel(), chosen[..., 1].ravel()), 1.0)
-    return _as_rdm(1.0 - (wins + wins.T) / (_ANSWERS * (count - 2)))
+    return as_rdm(1.0 - (wins + wins.T) / (_ANSWERS * (count - 2)))
 
 
-def _early_rdm(images: Pixels) -> Floats:
+def early_rdm(images: Pixels) -> Floats:
     """Compares pictures by 10 x 10 coarse pixels."""
     count, size = len(images), images.shape[1] // 10
     coarse = images.reshape(count, 10, size, 10, size, 3).sum(axis=(2, 4), dtype=np.int64)
-    return _as_rdm(1.0 - np.corrcoef(coarse.reshape(count, -1)))
+    return as_rdm(1.0 - np.corrcoef(coarse.reshape(count, -1)))
 
 
 def _late_rdm(meanings: Floats, rng: np.random.Generator) -> Floats:
     """Compares pictures by their meaning, as noisy as a scanner would see it."""
     noise = rng.standard_normal(meanings.shape) * meanings.std()
-    return _as_rdm(1.0 - np.corrcoef(meanings + noise))
+    return as_rdm(1.0 - np.corrcoef(meanings + noise))
 
 
-def _as_rdm(distances: Floats) -> Floats:
+def as_rdm(distances: Floats) -> Floats:
     """Makes distances exactly symmetric with a zero diagonal, and rounds them beyond the reach of the last bit."""
     upper = np.triu(np.round(distances / _RDM_STEP) * _RDM_STEP, k=1)
     return upper + upper.T

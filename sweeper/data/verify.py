@@ -19,9 +19,11 @@ from sweeper.data.manifest import Manifest
 from sweeper.data.parts import NamedRdm, Parts, Problems
 from sweeper.data.reading import read_parts
 from sweeper.data.relabel import concept_of, find_mislabelled
+from sweeper.data.series import RdmSeries
 from sweeper.data.sources import Triplets, image_set_of
 from sweeper.data.tables import Table
 from sweeper.errors import DataError, Problem
+from sweeper.metrics.time_curves import FEWEST_TIMES
 
 Level: TypeAlias = Literal["ok", "note", "warning", "error"]
 
@@ -92,12 +94,14 @@ def verify_manifest(manifest: Manifest) -> list[Finding]:
     findings += _check_provenance(manifest)
     findings += _check_labels(manifest, parts)
     for name, table in (("targets", parts.pool_table), ("held_out", parts.held_out_table)):
-        if table is not None:
+        if table is not None and table.dimensions:
             findings += _check_targets(manifest.where(name), name, table)
     for found in pictures:
         findings += _check_images(found)
     findings += _check_leaks(manifest, {found.name: found.images for found in pictures})
     findings += _check_references(manifest, parts)
+    for series in parts.series:
+        findings += _check_series(series, parts)
     if parts.triplets is not None:
         findings += _check_triplets(manifest.where("triplets"), parts.triplets, parts)
     findings += [Finding(level="note", check="repairs", where=manifest.where(), message=note) for note in parts.notes]
@@ -295,9 +299,30 @@ def _check_references(manifest: Manifest, parts: Parts) -> Iterator[Finding]:
             yield from _check_order(rdm, parts.held_out_table)
 
 
+def _check_series(series: RdmSeries, parts: Parts) -> Iterator[Finding]:
+    times = series.times
+    axis = f"{times[0]:g}..{times[-1]:g} ms" if len(times) > 1 else f"{times[0]:g} ms"
+    text = (
+        f"{series.name}: {len(series.participants)} participants, {len(times)} times ({axis}, {series.onset} of them "
+    )
+    text += f"up to 0 ms), {len(series.names)} stimuli, {series.low:.4g}..{series.high:.4g} taken as 0..1"
+    yield Finding(level="ok", check="RDM series", where=series.where, message=text)
+    if len(times) < FEWEST_TIMES:
+        text = f"{series.name}: time curves need at least {FEWEST_TIMES} times: a spec uses constant ones"
+        yield Finding(level="note", check="RDM series", where=series.where, message=text)
+    pool = parts.pool_table.names if parts.pool_table is not None else ()
+    for what, names in (("images of the pool", pool), ("held-out images", parts.held_out_names or ())):
+        lacking = series.uncovered(names)
+        if lacking:
+            text = f"{series.name}: {len(lacking)} {what} are no rows of it: {', '.join(lacking[:_MAX_SHOWN])}"
+            remedy = "Write the rows as the images are called"
+            level: Level = "error" if names is pool or not pool else "warning"
+            yield Finding(level=level, check="RDM series", where=series.where, message=text, remedy=remedy)
+
+
 def _check_order(rdm: NamedRdm, table: Table) -> Iterator[Finding]:
     """Compares the RDM with the targets', in the given order and in orders that are mistaken for it."""
-    if len(table) < 4 or not np.any(table.values.std(axis=1)):
+    if len(table) < 4 or not table.dimensions or not np.any(table.values.std(axis=1)):
         return
     targets = _pearson_rdm(table.values)
     given = _spearman(rdm.over(table.names), targets)
@@ -347,7 +372,9 @@ def _check_triplets(where: str, triplets: Triplets, parts: Parts) -> Iterator[Fi
 
 
 def _values_by_name(tables: Sequence[Table | None]) -> dict[str, NDArray[np.float32]]:
-    return {name: row for t in tables if t is not None for name, row in zip(t.names, t.values, strict=True)}
+    return {
+        name: row for t in tables if t is not None and t.dimensions for name, row in zip(t.names, t.values, strict=True)
+    }
 
 
 def _odd_one(values: dict[str, NDArray[np.float32]], names: Sequence[str], trial: Sequence[int]) -> int:

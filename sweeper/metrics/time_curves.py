@@ -120,7 +120,7 @@ def _correlate_times(rdm: NDArray[Any], number: int) -> Array:
         raise UndefinedMetric(
             f"participant {number} (0-based): {flat.size} of {num_times} RDMs are constant (first: time {flat[0]})"
         )
-    correlations = np.clip(products / np.outer(norms, norms), -1.0, 1.0)
+    correlations = np.asarray(np.clip(products / np.outer(norms, norms), -1.0, 1.0))
     np.fill_diagonal(correlations, 1.0)
     return correlations
 

@@ -189,7 +189,7 @@ def test_named_dimensions_are_the_strongest() -> None:
 
 
 def test_every_dimension_is_named_after_something() -> None:
-    assert {column for columns in synthetic._NAMED.values() for column in columns} == set(range(66))
+    assert {column for columns in synthetic.NAMED.values() for column in columns} == set(range(66))
 
 
 def test_import_needs_no_torch() -> None:
