@@ -28,7 +28,7 @@ from sweeper.spec.load import load_spec
 from sweeper.store.local import LocalStore
 from sweeper.store.rows import read_records
 from sweeper.tracking.base import NullTracker
-from sweeper.training.state import state_bits
+from sweeper.tasks.state import state_bits
 
 
 @dataclass

@@ -5,7 +5,7 @@ files differ from the planner's is noticed.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from sweeper.data.manifest import Manifest, Relabel, load_manifest
 from sweeper.data.parts import Parts
 from sweeper.data.split import split_pool
 from sweeper.errors import DataError, ModelError, Problem, SpecError, SweeperError
+from sweeper.neural import elsewhere_over_time, neural_digest, over_time
 from sweeper.plan.identity import content_id
 from sweeper.plan.lineage import Inputs
 from sweeper.spec.schema import DataConfig, Evaluation, TrialConfig
@@ -111,10 +112,16 @@ def held_out_sets(config: TrialConfig, evaluation: Evaluation) -> dict[str, Held
     own = dataset_of(config)
     if own.held_out is not None:
         sets["held_out"] = own.held_out
+        if config.model.over_time:
+            names = own.held_out.images.names
+            sets["held_out"] = replace(own.held_out, over_time=over_time(config, evaluation, own, names))
     for path in evaluation.sets:
         further = _dataset(_Asked(manifest=path, relabel="things-uniqueid"))
         if further.held_out is not None:
             sets[further.name] = further.held_out
+            if config.model.over_time:
+                courses = elsewhere_over_time(config, own, further, further.held_out.images.names)
+                sets[further.name] = replace(further.held_out, over_time=courses)
     if not sets:
         problem = Problem(
             where=config.data.manifest,
@@ -123,7 +130,7 @@ def held_out_sets(config: TrialConfig, evaluation: Evaluation) -> dict[str, Held
             remedy="Add held_out to the manifest, or data.folds and data.fold to the spec",
         )
         raise SpecError(problem)
-    if evaluation.validation:
+    if evaluation.validation and not config.model.over_time:  # which measure it with their validation loss
         sets[VALIDATION] = _validation_set(config, own)
     return sets
 
@@ -182,6 +189,13 @@ def require_inputs(configs: Iterable[TrialConfig]) -> None:
         raise (kinds.pop() if len(kinds) == 1 else SpecError)(tuple(problems))
 
 
+def given_to(model: AnyModel) -> tuple[tuple[str, str], ...]:
+    """Returns what a model takes from finished trials, by the trials' ids: always their best state."""
+    named = (("text", "text_from"), ("start", "start_from"))
+    asked = ((name, getattr(model, field, None)) for name, field in named)
+    return tuple((name, f"best state of {trial}") for name, trial in asked if trial is not None)
+
+
 def inputs_of(config: TrialConfig, *, device: str, device_model: str | None = None) -> Inputs:
     """Returns the digests of everything outside the spec that can change an epoch of this configuration.
 
@@ -190,23 +204,29 @@ def inputs_of(config: TrialConfig, *, device: str, device_model: str | None = No
         ModelError: the weights cannot be had.
     """
     dataset, weights = dataset_of(config), weights_of(config.model)
+    neural = neural_digest(config, dataset) if config.model.over_time else None
     return Inputs(
-        data=_pool_digest(dataset),
+        data=_pool_digest(dataset, neural),
         model=(
             ("activation", weights.activation),
             ("config", weights.config_name),
             ("prompts", content_id("prompts", PROMPTS)),
             ("weights", weights.sha256),
+            *given_to(config.model),
         ),
         device=device,
         device_model=device_model if config.numerics.strict else None,
-        files=(("training images", dataset.pool.digest), ("targets", dataset.target_digest)),
+        files=(
+            ("training images", dataset.pool.digest),
+            ("targets", dataset.target_digest),
+            *((("neural RDMs", neural),) if neural is not None else ()),
+        ),
     )
 
 
 @lru_cache(maxsize=64)
-def _pool_digest(dataset: Dataset) -> str:
-    return content_id("pool", {"images": dataset.pool.digest, "targets": dataset.target_digest})
+def _pool_digest(dataset: Dataset, neural: str | None) -> str:
+    return content_id("pool", {"images": dataset.pool.digest, "targets": dataset.target_digest, "neural": neural})
 
 
 def check_inputs(config: TrialConfig, expected: Mapping[str, object], *, device: str) -> None:

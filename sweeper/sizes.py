@@ -7,6 +7,7 @@ from typing import Any
 
 from sweeper_models.adapter import AdapterConfig, count_adapter_parameters, prefix_shapes
 from sweeper_models.configs import read_config
+from sweeper_models.prompts import PROMPTS
 
 from sweeper.data.dataset import VALIDATION, HeldOut
 from sweeper.data.images import ImageSet
@@ -84,9 +85,14 @@ def _state_bytes(config: TrialConfig) -> int:
 
 def _epoch_bytes(config: TrialConfig, evaluation: Evaluation, sets: Iterable[HeldOut]) -> int:
     """Returns the size of an epoch's records and held-out outputs."""
-    width = {"output": dataset_of(config).targets.shape[1], "embedding": int(_network(config)["embed_dim"])}
+    width = {"output": len(PROMPTS), "embedding": int(_network(config)["embed_dim"])}
     layers = [width[layer] for layer in evaluation.layers]
-    return _BLOCK + sum(_on_disk(len(each.images) * layer * _FLOAT) for each in sets for layer in layers)
+    outputs = (_num_times(each) * len(each.images) * layer * _FLOAT for each in sets for layer in layers)
+    return _BLOCK + sum(_on_disk(size) for size in outputs)
+
+
+def _num_times(held_out: HeldOut) -> int:
+    return 1 if held_out.over_time is None else len(held_out.over_time.times_ms)
 
 
 def _features(config: TrialConfig, images: Iterable[ImageSet]) -> Mapping[tuple[object, ...], int]:

@@ -216,7 +216,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
 def state_bits_of(store: str | Path) -> dict[str, str]:
     """Returns the hash of every state of a store by id."""
     from sweeper.store.opening import open_store
-    from sweeper.training.state import state_bits
+    from sweeper.tasks.state import state_bits
 
     objects = open_store(store)
     return {key: state_bits(objects.get("states", key) or b"") for key in objects.keys("states")}

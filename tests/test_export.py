@@ -97,7 +97,7 @@ def ours(trial: Any, state_id: str, store: Path, pixels: Any) -> dict[str, Any]:
 
     from sweeper.inputs import weights_of
     from sweeper.store.local import LocalStore
-    from sweeper.training.state import load_state
+    from sweeper.tasks.state import load_state
 
     model = ClipHba(load_backbone(weights_of(trial.config.model)), AdapterConfig(**dict(trial.config.model.adapter)))
     state = load_state(LocalStore(store).get("states", state_id) or b"", "cpu")

@@ -43,6 +43,11 @@ class FeatureCache:
         self._chunk = chunk
         self._chunks = chunks
 
+    @property
+    def root(self) -> Path:
+        """The folder."""
+        return self._root
+
     def get(self, signature: Mapping[str, Any], num_items: int, build: Build) -> Arrays:
         """Returns the features of some items, memory-mapped read-only.
 

@@ -13,7 +13,7 @@ from sweeper.store.chunks import SharedChunks
 from sweeper.store.objects import ObjectStore
 from sweeper.store.places import features_folder
 from sweeper.tasks import prepare
-from sweeper.tasks.base import ACCIDENTS, Task
+from sweeper.tasks.base import ACCIDENTS, Task, Workbench
 from sweeper.training.events import Event, SegmentFailed
 from sweeper.training.loop import failure_of, train_segment
 from sweeper.training.order import Order
@@ -55,7 +55,8 @@ class Worker:
         if self._prepared is None or self._prepared[0] != key:
             self._prepared = None  # lets go of the old one before the new one is loaded
             check_inputs(order.config, order.inputs, device=order.device)
-            task = prepare(order.config, order.evaluation, self._cache, order.device)
+            workbench = Workbench(cache=self._cache, store=self._store, device=order.device)
+            task = prepare(order.config, order.evaluation, workbench)
             sets = held_out_sets(order.config, order.evaluation)
             items = distinct(items_of(order.evaluation, sets, order.config.data.preprocessing))
             self._prepared = key, task, items

@@ -18,7 +18,7 @@ from sweeper_models.weights import WeightsFile
 from sweeper.errors import ModelError, Problem
 from sweeper.export import loading
 from sweeper.spec.schema import TrialConfig
-from sweeper.training.state import load_state
+from sweeper.tasks.state import load_state
 
 CLIP = "clip."  # where a ClipHba holds open_clip's network
 PEFT = "base_model.model."  # where a PeftModel holds it

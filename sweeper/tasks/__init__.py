@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from sweeper.data.features import FeatureCache
 from sweeper.spec.schema import Evaluation, TrialConfig
-from sweeper.tasks.base import Task
+from sweeper.tasks.base import Task, Workbench
 from sweeper.tasks.behavior import BehaviorTask
+from sweeper.tasks.meg import MegTask
 
-TASKS: dict[str, Any] = {"clip-hba-behavior": BehaviorTask}
+TASKS: dict[str, Any] = {"clip-hba-behavior": BehaviorTask, "clip-hba-meg": MegTask}
 
 
-def prepare(config: TrialConfig, evaluation: Evaluation, cache: FeatureCache, device: str) -> Task:
+def prepare(config: TrialConfig, evaluation: Evaluation, workbench: Workbench) -> Task:
     """Returns the task of a configuration, loaded and ready on a device."""
-    task: Task = TASKS[config.model.variant](config, evaluation, cache, device)
+    task: Task = TASKS[config.model.variant](config, evaluation, workbench)
     return task

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sweeper.data.features import FeatureCache
 from sweeper.evaluation import OutputKey
+from sweeper.store.objects import ObjectStore
 
 
 @dataclass(kw_only=True)
@@ -26,6 +28,21 @@ class TrainingState:
     moments: dict[str, torch.Tensor] = field(default_factory=dict)
     counters: dict[str, float] = field(default_factory=dict)
     best: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workbench:
+    """What a task finds where it runs.
+
+    Attributes:
+        cache: of frozen features, on this machine.
+        store: of the sweep, for what is taken from other trials.
+        device: `cpu` or `cuda`.
+    """
+
+    cache: FeatureCache
+    store: ObjectStore
+    device: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,14 +15,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from sweeper.data.dataset import VALIDATION
-from sweeper.data.features import FeatureCache
 from sweeper.data.split import split_pool
 from sweeper.evaluation import OutputKey, set_id
 from sweeper.inputs import dataset_of, held_out_sets, preprocessing_of, weights_of
 from sweeper.perturbations import Disturbance
 from sweeper.spec.perturbations.base import Place, TableStatistics
 from sweeper.spec.schema import Evaluation, TrialConfig
-from sweeper.tasks.base import Measured, NonFiniteLoss, TrainingState
+from sweeper.tasks.base import Measured, NonFiniteLoss, TrainingState, Workbench
 from sweeper.tasks.batches import training_batches
 from sweeper.tasks.numerics import set_numerics
 from sweeper.tasks.optimizers import build_optimizer, moments_of
@@ -34,10 +33,10 @@ EVALUATION_CHUNK = 256
 class BehaviorTask:
     """Trains and measures one configuration of CLIP-HBA-Behavior; see `sweeper/tasks/base.py`."""
 
-    def __init__(self, config: TrialConfig, evaluation: Evaluation, cache: FeatureCache, device: str) -> None:
+    def __init__(self, config: TrialConfig, evaluation: Evaluation, workbench: Workbench) -> None:
         """Loads backbone and data, and makes sure that the frozen features exist."""
-        set_numerics(config.numerics, device)
-        self._config, self._device = config, torch.device(device)
+        set_numerics(config.numerics, workbench.device)
+        self._config, self._device = config, torch.device(workbench.device)
         backbone = load_backbone(weights_of(config.model))
         adapter = config.model.adapter
         self._model = ClipHba(
@@ -57,8 +56,11 @@ class BehaviorTask:
         self._statistics = TableStatistics.of(dataset.targets)
         self._split = split_pool(config.data.split, config.seeds.split, len(dataset.pool), config.data.train_fraction)
         self._size = backbone.image_size
+        rule: type[CachedPrefix] | type[FullForward]
         rule = CachedPrefix if config.numerics.prefix == "cached" else FullForward
-        self._network = rule(self._model, backbone.image_size, preprocessing_of(config.data), config.numerics, cache)
+        self._network = rule(
+            self._model, backbone.image_size, preprocessing_of(config.data), config.numerics, workbench.cache
+        )
         self._pool = self._network.stimuli(dataset.pool)
         sets = held_out_sets(config, evaluation)
         ids = {name: set_id(held_out, config.data.preprocessing) for name, held_out in sets.items()}

@@ -9,16 +9,23 @@ from sweeper.spec.perturbations.base import Updates
 from sweeper.tasks.base import TrainingState
 
 
-def build_optimizer(fields: Mapping[str, Any], state: TrainingState, updates: Updates) -> torch.optim.Optimizer:
+def build_optimizer(
+    fields: Mapping[str, Any], state: TrainingState, updates: Updates, *, lrs: Mapping[str, float] | None = None
+) -> torch.optim.Optimizer:
     """Returns the optimiser of an epoch over a state's tensors, with the state's moments in it.
 
     Args:
         fields: `training.optimizer` as the regime carries it.
         state: its tensors are updated in place.
         updates: what the perturbation changes.
+        lrs: learning rate by name of each tensor that is trained; left out: all, with the optimiser's own.
     """
-    parameters = [tensor.requires_grad_() for tensor in state.parameters.values()]
+    lrs = dict.fromkeys(state.parameters, fields["lr"]) if lrs is None else lrs
+    groups: dict[float, list[torch.Tensor]] = {}
+    for name, rate in lrs.items():
+        groups.setdefault(rate, []).append(state.parameters[name].requires_grad_())
     lr = fields["lr"] * updates.lr_factor
+    parameters = [{"params": tensors, "lr": rate * updates.lr_factor} for rate, tensors in groups.items()]
     weight_decay = fields["weight_decay"] if updates.weight_decay is None else updates.weight_decay
     optimizer: torch.optim.Optimizer
     if fields["name"] == "sgd":

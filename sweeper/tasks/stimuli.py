@@ -1,12 +1,11 @@
 """How a CLIP-HBA network is fed: from the cached frozen prefix, or, as the reference does, by full forwards."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sweeper_models.clip_hba import ClipHba
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -70,65 +69,68 @@ class Network(Protocol):
 class _Calls(nn.Module):
     """Gives `functional_call` one forward for each of the model's verbs."""
 
-    def __init__(self, model: ClipHba) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, verb: str, *args: Any) -> Tensor:
-        result: Tensor = getattr(self.model, verb)(*args)
+    def forward(self, verb: str, *args: Any, **kwargs: Any) -> Tensor:
+        result: Tensor = getattr(self.model, verb)(*args, **kwargs)
         return result
 
 
-class CachedPrefix:
-    """Trains on what lies behind the frozen prefix; the prefix is computed once per image and kept."""
+class PrefixFeed:
+    """Feeds a model with what lies before its first adapter, computed once per image and kept."""
 
     def __init__(
-        self, model: ClipHba, size: int, preprocessing: Preprocessing, numerics: Numerics, cache: FeatureCache
+        self, model: Any, size: int, preprocessing: Preprocessing, numerics: Numerics, cache: FeatureCache
     ) -> None:
+        """Takes a model with the verbs `prefix` and `prefix_signature`, and the side of its images."""
         self._model, self._size, self._preprocessing = model, size, preprocessing
         self._numerics, self._cache = numerics, cache
         self._calls = _Calls(model)
-        self._device = model.tokens.device
+        self._device = next(model.parameters()).device
         self._storage = _STORAGE[numerics.features]
 
     def stimuli(self, images: ImageSet) -> Stimuli:
         """See `Network.stimuli`; builds the cache entry where there is none."""
+        return self.kept(images, {}, lambda rows: self._model.prefix(self._pixels(images, rows)))
+
+    def kept(self, images: ImageSet, of: Mapping[str, Any], build: Callable[[range], Batch]) -> Stimuli:
+        """Returns features of an image set from the cache, made where they are not there.
+
+        Args:
+            images: N images.
+            of: what can change the features besides prefix, images and numerics, as JSON values.
+            build: makes the features of some images, [n, ...] by name.
+        """
         signature = {
             "prefix": self._model.prefix_signature(),
             "images": images.digest,
             "preprocessing": [list(self._preprocessing.mean), list(self._preprocessing.std)],
             "numerics": self._numerics.model_dump(exclude={"strict", "prefix", "device"}),
             "device": self._device.type,
+            **of,
         }
 
-        def build(rows: range) -> dict[str, NDArray[Any]]:
-            pixels = torch.from_numpy(images.pixels(rows, self._size, self._preprocessing)).to(self._device)
-            return {name: self._stored(tensor) for name, tensor in self._model.prefix(pixels).items()}
+        def stored(rows: range) -> dict[str, NDArray[Any]]:
+            return {name: self._stored(tensor) for name, tensor in build(rows).items()}
 
-        return Stimuli(self._cache.get(signature, len(images), build), self._storage, self._device)
+        return Stimuli(self._cache.get(signature, len(images), stored), self._storage, self._device)
 
     def of_images(self, images: NDArray[np.float32], batch_size: int) -> Batch:
         """See `Network.of_images`."""
         prefix = self._model.prefix(torch.from_numpy(images).to(self._device))
         return {name: tensor.expand(batch_size, *tensor.shape[1:]) for name, tensor in prefix.items()}
 
-    def outputs(self, parameters: Parameters, batch: Batch, text: Tensor | None = None) -> Tensor:
-        """See `Network.outputs`."""
-        return self._call(parameters, "forward_prefix", batch, text)
-
-    def embedding(self, parameters: Parameters, batch: Batch) -> Tensor:
-        """See `Network.embedding`."""
-        return self._call(parameters, "embed_prefix", batch)
-
-    def text(self, parameters: Parameters) -> Tensor:
-        """See `Network.text`."""
-        return self._call(parameters, "text_features")
-
-    def _call(self, parameters: Parameters, verb: str, *args: Any) -> Tensor:
+    def call(self, parameters: Parameters, verb: str, *args: Any, **kwargs: Any) -> Tensor:
+        """Calls a verb of the model with other parameters than its own."""
         own = {f"model.{name}": tensor for name, tensor in parameters.items()}
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._numerics.precision == "bf16"):
-            result: Tensor = functional_call(self._calls, own, (verb, *args), tie_weights=False)
+            result: Tensor = functional_call(self._calls, own, (verb, *args), kwargs, tie_weights=False)
         return result
+
+    def _pixels(self, images: ImageSet, rows: range) -> Tensor:
+        return torch.from_numpy(images.pixels(rows, self._size, self._preprocessing)).to(self._device)
 
     def _stored(self, tensor: Tensor) -> NDArray[Any]:
         stored = tensor.to(self._storage).cpu()
@@ -138,8 +140,8 @@ class CachedPrefix:
         return array
 
 
-class FullForward(CachedPrefix):
-    """Pushes every image and every prompt through the whole network, as the reference does: the oracle."""
+class PixelFeed(PrefixFeed):
+    """Feeds a model with pixels, to be pushed through the whole network, as the references do: the oracle."""
 
     def stimuli(self, images: ImageSet) -> Stimuli:
         """See `Network.stimuli`; the features are the pixels."""
@@ -151,10 +153,34 @@ class FullForward(CachedPrefix):
         pixels = torch.from_numpy(images).to(self._device)
         return {"pixels": pixels.expand(batch_size, *pixels.shape[1:])}
 
+
+class CachedPrefix(PrefixFeed):
+    """Scores images on the dimensions, on what lies behind the frozen prefix."""
+
     def outputs(self, parameters: Parameters, batch: Batch, text: Tensor | None = None) -> Tensor:
-        """See `Network.outputs`; the prompts are computed again, too."""
-        return self._call(parameters, "forward", batch["pixels"])
+        """See `Network.outputs`."""
+        return self.call(parameters, "forward_prefix", batch, text)
 
     def embedding(self, parameters: Parameters, batch: Batch) -> Tensor:
         """See `Network.embedding`."""
-        return self._call(parameters, "image_features", batch["pixels"])
+        return self.call(parameters, "embed_prefix", batch)
+
+    def text(self, parameters: Parameters) -> Tensor:
+        """See `Network.text`."""
+        return self.call(parameters, "text_features")
+
+
+class FullForward(PixelFeed):
+    """Scores images by the whole network, prompts included."""
+
+    def outputs(self, parameters: Parameters, batch: Batch, text: Tensor | None = None) -> Tensor:
+        """See `Network.outputs`; the prompts are computed again, too."""
+        return self.call(parameters, "forward", batch["pixels"])
+
+    def embedding(self, parameters: Parameters, batch: Batch) -> Tensor:
+        """See `Network.embedding`."""
+        return self.call(parameters, "image_features", batch["pixels"])
+
+    def text(self, parameters: Parameters) -> Tensor:
+        """See `Network.text`."""
+        return self.call(parameters, "text_features")

@@ -11,11 +11,11 @@ from sweeper.records import TRAINING_ITEM, Failure, Record
 from sweeper.store.objects import ObjectStore
 from sweeper.store.rows import is_measured, read_outputs, read_records, write_outputs, write_records
 from sweeper.tasks.base import ACCIDENTS, Measured, NonFiniteLoss, Task, TrainingState
+from sweeper.tasks.state import dump_state, load_state, state_bits
 from sweeper.training.events import EpochDone, Event, ParentMissing, SegmentFailed
 from sweeper.training.keeping import Keeper
 from sweeper.training.memory import gpu_memory
 from sweeper.training.order import Order
-from sweeper.training.state import dump_state, load_state, state_bits
 
 
 def train_segment(

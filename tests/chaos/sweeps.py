@@ -18,7 +18,7 @@ from sweeper.store.ledger import LEDGER, DamagedLedger, Ledger
 from sweeper.store.local import LocalStore
 from sweeper.store.rows import read_records
 from sweeper.tracking.base import NullTracker
-from sweeper.training.state import state_bits
+from sweeper.tasks.state import state_bits
 
 MANIFEST = "name: drawn\ngenerator: {name: drawings, num_train: 240, num_test: 48, seed: 1}\n"
 SPEC = {

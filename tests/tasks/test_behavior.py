@@ -12,7 +12,7 @@ from torch.nn import functional
 from sweeper.data.split import batch_order, split_pool
 from sweeper.inputs import dataset_of, preprocessing_of, weights_of
 from sweeper.tasks.base import NonFiniteLoss
-from sweeper.training.state import dump_state, load_state
+from sweeper.tasks.state import dump_state, load_state
 
 REFERENCE_INIT = {"adapter": {"init": "reference"}}
 

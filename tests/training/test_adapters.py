@@ -6,7 +6,7 @@ import torch
 
 from sweeper.tasks.base import TrainingState
 from sweeper.training.adapters import adapter_file
-from sweeper.training.state import dump_state
+from sweeper.tasks.state import dump_state
 
 
 def test_the_file_has_the_trained_tensors_of_a_state_and_nothing_else() -> None:

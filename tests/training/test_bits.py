@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.training.state import dump_state, load_state, state_bits
+from sweeper.tasks.state import dump_state, load_state, state_bits
 
 OPTIMIZERS = {
     "adamw": {"name": "adamw", "lr": 0.01, "weight_decay": 0.05},

@@ -296,7 +296,7 @@ def test_one_task_serves_all_forks_of_a_sweep(engine, grid_axes):
 
 
 def test_arrays_stay_out_of_states():
-    from sweeper.training.state import dump_state, load_state
+    from sweeper.tasks.state import dump_state, load_state
 
     state = TrainingState(
         parameters={"a": torch.arange(6.0).view(2, 3).T},

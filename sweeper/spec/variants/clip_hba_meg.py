@@ -115,6 +115,8 @@ class ClipHbaMeg(SpecModel):
     """Layer weights first, then adapters."""
     targets: Targets = Targets()
     """Which neural RDMs are trained on."""
+    zero_weights: Literal["learn", "stay"] = "learn"
+    """`stay`: a layer weight of exactly 0 passes no gradient, as published; at the start that is all but the last."""
     evaluation_noise: Literal["none", "seeded"] = "none"
     """`seeded` draws the model's noise in evaluation, too, as published; the same at every epoch."""
 

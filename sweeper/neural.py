@@ -1,0 +1,183 @@
+"""Neural targets: whose RDMs over time a configuration is trained on, and what its outputs are compared with.
+
+Free of torch: planner and workers ask here.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweeper.data.dataset import Dataset
+from sweeper.data.over_time import CourseReference, OverTime
+from sweeper.data.series import RdmSeries
+from sweeper.data.split import split_pool
+from sweeper.errors import DataError, Problem
+from sweeper.metrics.rdm import UndefinedMetric, upper_triangle
+from sweeper.metrics.time_curves import FEWEST_TIMES, TimeCurves, constant_curves, time_curves
+from sweeper.plan.identity import content_id
+from sweeper.spec.schema import Evaluation, TrialConfig
+from sweeper.spec.variants.clip_hba_meg import ClipHbaMeg
+
+FEWEST_STIMULI = 3  # with two there is one pair
+
+
+def series_of(config: TrialConfig, dataset: Dataset) -> RdmSeries:
+    """Returns the RDM series that a configuration is trained on.
+
+    Raises:
+        DataError: the manifest has none, several, or none of that name; or it has too few times for what is asked.
+    """
+    model, known = _model(config), {series.name: series for series in dataset.series}
+    name = model.targets.series or (next(iter(known)) if len(known) == 1 else None)
+    if name not in known:
+        raise DataError(
+            Problem(
+                where="model.targets.series",
+                rule=f"{model.variant} is trained on an RDM series of the manifest",
+                got=repr(name) if name else f"{len(known)} series and no name",
+                remedy=f"Known: {', '.join(known) or 'none; add `series` to ' + config.data.manifest}",
+            )
+        )
+    series = known[name]
+    _require_times(model, len(series.times))
+    return series
+
+
+def _require_times(model: ClipHbaMeg, num_times: int) -> None:
+    rule = f"needs an RDM series of {FEWEST_TIMES} times or more"
+    wrong = []
+    if num_times < FEWEST_TIMES and model.curves.source == "data":
+        wrong.append(Problem(where="model.curves.source", rule=f"`data` {rule}", got=f"{num_times}", remedy="Use ones"))
+    if num_times < FEWEST_TIMES and model.loss.w3 > 0:
+        wrong.append(Problem(where="model.loss.w3", rule=f"a weight {rule}", got=f"{num_times}", remedy="Set it to 0"))
+    if wrong:
+        raise DataError(wrong)
+
+
+def target_participants(config: TrialConfig, series: RdmSeries) -> tuple[str, ...]:
+    """Returns whose RDMs are averaged into the targets: the subject, those named, or all but the last."""
+    named = _model(config).targets.participants
+    if config.subject is not None:
+        return known_participants(series, (config.subject,), "subject")
+    if named is not None:
+        return known_participants(series, named, "model.targets.participants")
+    return series.participants[:-1] if len(series.participants) > 1 else series.participants
+
+
+def known_participants(series: RdmSeries, asked: Sequence[str], where: str) -> tuple[str, ...]:
+    """Returns participants that a series has.
+
+    Raises:
+        DataError: it lacks one, or one is named twice.
+    """
+    unknown = [name for name in asked if name not in series.participants]
+    if unknown or len(set(asked)) < len(asked):
+        raise DataError(
+            Problem(
+                where=where,
+                rule=f"participants of {series.name}, each named once",
+                got=", ".join(unknown or asked),
+                remedy=f"Known: {', '.join(series.participants)}",
+            )
+        )
+    return tuple(asked)
+
+
+def compared_participants(config: TrialConfig, evaluation: Evaluation, series: RdmSeries) -> tuple[str, ...]:
+    """Returns whose RDMs the held-out outputs are compared with: the subject's own, or those not trained on."""
+    targets = target_participants(config, series)
+    if config.subject is not None or evaluation.participants == "targets":
+        return targets
+    others = tuple(name for name in series.participants if name not in targets)
+    if not others:
+        raise DataError(
+            Problem(
+                where="evaluation.participants",
+                rule="`others` needs a participant who is not trained on",
+                got=f"all {len(targets)} participants of {series.name} are targets",
+                remedy="Leave one out of model.targets.participants, or set evaluation.participants: targets",
+            )
+        )
+    return others
+
+
+def neural_digest(config: TrialConfig, dataset: Dataset) -> str:
+    """Returns what stands for the neural targets: the series, whose of it, and its rows for the pool."""
+    series = series_of(config, dataset)
+    people = [series.participants.index(name) for name in target_participants(config, series)]
+    place = {name: row for row, name in enumerate(series.names)}
+    rows = [place[name] for name in dataset.pool.names]
+    return content_id("neural", {"series": series.digest, "participants": sorted(people), "rows": rows})
+
+
+def curves_of(config: TrialConfig, dataset: Dataset) -> TimeCurves:
+    """Returns the time curves of a configuration, each [T].
+
+    Raises:
+        DataError: they do not exist for these RDMs.
+    """
+    series, wanted = series_of(config, dataset), _model(config).curves
+    if wanted.source == "ones":
+        return constant_curves(len(series.times))
+    names: Sequence[str] = series.names
+    if wanted.stimuli == "training":
+        split = split_pool(config.data.split, config.seeds.split, len(dataset.pool), config.data.train_fraction)
+        names = [dataset.pool.names[row] for row in split.train]
+    everybody = wanted.participants == "all"
+    people = series.participants if everybody else target_participants(config, series)
+    try:
+        return time_curves(series.each(people, names), series.onset, noise_scale=wanted.noise_scale)
+    except UndefinedMetric as error:
+        problem = Problem(where="model.curves.source", rule=str(error), got=series.name, remedy="Use ones")
+        raise DataError(problem) from error
+
+
+def counted_times(config: TrialConfig, series: RdmSeries) -> NDArray[np.bool_]:
+    """Returns the times after the stimulus began, bool [T]; without curves there is no onset, and all count."""
+    if _model(config).curves.source == "ones":
+        return np.ones(len(series.times), dtype=bool)
+    return np.asarray(series.times > 0)
+
+
+def over_time(config: TrialConfig, evaluation: Evaluation, dataset: Dataset, names: Sequence[str]) -> OverTime:
+    """Returns what outputs for held-out stimuli of the configuration's own data set are compared with.
+
+    Args:
+        config: whose outputs.
+        evaluation: whose RDMs they are compared with.
+        dataset: the configuration's.
+        names: M stimuli, in order.
+    """
+    series = series_of(config, dataset)
+    references = _references((series,), names, {series.name: compared_participants(config, evaluation, series)})
+    return OverTime(times_ms=series.times, after_onset=counted_times(config, series), references=references)
+
+
+def elsewhere_over_time(config: TrialConfig, dataset: Dataset, further: Dataset, names: Sequence[str]) -> OverTime:
+    """Returns what outputs for another set's stimuli are compared with: all participants of that set's series."""
+    own = series_of(config, dataset)
+    references = _references(further.series, names, {})
+    return OverTime(times_ms=own.times, after_onset=counted_times(config, own), references=references)
+
+
+def _references(
+    given: Sequence[RdmSeries], names: Sequence[str], people: dict[str, tuple[str, ...]]
+) -> tuple[CourseReference, ...]:
+    """Returns the references of those series that cover the stimuli; the data set has told of the others."""
+    covering = [series for series in given if len(names) >= FEWEST_STIMULI and not series.uncovered(names)]
+    return tuple(
+        CourseReference(
+            name=series.name,
+            rdms=upper_triangle(series.mean(people.get(series.name, series.participants), names).all()).astype(
+                np.float32
+            ),
+            times_ms=series.times,
+        )
+        for series in covering
+    )
+
+
+def _model(config: TrialConfig) -> ClipHbaMeg:
+    assert isinstance(config.model, ClipHbaMeg)
+    return config.model

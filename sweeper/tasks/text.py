@@ -1,0 +1,57 @@
+"""Frozen prompt features: CLIP's own, or those of a trained behaviour trial."""
+
+import torch
+from sweeper_models.adapter import AdapterConfig
+from sweeper_models.backbones import Backbone
+from sweeper_models.clip_hba import ClipHba
+from sweeper_models.dora import trainable_parameters
+from torch import Tensor
+
+from sweeper.errors import Problem, SpecError
+from sweeper.inputs import weights_of
+from sweeper.spec.schema import TrialConfig
+from sweeper.spec.variants.clip_hba_behavior import ClipHbaBehavior
+from sweeper.store.given import best_state
+from sweeper.store.objects import ObjectStore
+from sweeper.tasks.state import load_state
+
+_FIELD = "model.text_from"
+
+
+def prompt_features(backbone: Backbone, config: TrialConfig, text_from: str | None, store: ObjectStore) -> Tensor:
+    """Returns the features of the 66 prompts before normalisation: float32 [66, E].
+
+    Args:
+        backbone: of the model that uses them.
+        config: its configuration.
+        text_from: id of a finished behaviour trial, whose best state gives the text adapters; None: no adapters.
+        store: where that trial is.
+
+    Raises:
+        SpecError: there is no such trial or state, or it is of another variant or backbone.
+    """
+    if text_from is None:
+        plain = AdapterConfig(vision_layers=0, text_layers=0)
+        return _features(ClipHba(backbone, plain))
+    trial, state = best_state(store, text_from, _FIELD)
+    given = trial.config.model
+    if not isinstance(given, ClipHbaBehavior):
+        raise _error("names a trial of a variant that trains its text tower", f"{trial.short_id}, {given.variant}")
+    if weights_of(given).sha256 != weights_of(config.model).sha256:
+        raise _error("names a trial of the same backbone", f"{given.backbone} {given.pretrained}")
+    adapter = given.adapter.model_copy(update={"vision_layers": 0})
+    model = ClipHba(backbone, AdapterConfig(**adapter.model_dump()))
+    tensors = load_state(state, "cpu").parameters
+    for name, parameter in trainable_parameters(model).items():
+        parameter.data.copy_(tensors[name])
+    return _features(model)
+
+
+def _features(model: ClipHba) -> Tensor:
+    with torch.no_grad():
+        features: Tensor = model.text_features()
+    return features
+
+
+def _error(rule: str, got: str) -> SpecError:
+    return SpecError(Problem(where=_FIELD, rule=rule, got=got, remedy="Name another trial, or leave text_from out"))
