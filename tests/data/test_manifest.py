@@ -8,6 +8,7 @@ from sweeper.errors import DataError
 
 POOL = "images: {folder: images}\ntargets: {file: a.csv, names: name}\n"
 RDM = "kind: neural, file: r.npy"
+SERIES = "name: s, file: s.npy, start_ms: -100, step_ms: 5"
 ALIASES = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)]
 
 # kind: text, line and column of a problem, words that its message has
@@ -57,6 +58,35 @@ BROKEN = {
         4,
         1,
         "unique",
+    ),
+    "series of nothing": (f"name: a\nseries: [{{{SERIES}, rows: row_ids}}]\n", 1, 1, "names a pool or a held-out set"),
+    "series without rows": (f"name: a\n{POOL}series: [{{{SERIES}}}]\n", 4, 10, "rows` is required"),
+    "series rows unknown": (f"name: a\n{POOL}series: [{{{SERIES}, rows: ids}}]\n", 4, 61, "'row_ids'"),
+    "series of held_out": (f"name: a\n{POOL}series: [{{{SERIES}, rows: held_out}}]\n", 1, 1, "needs a `held_out` set"),
+    "series axes": (f"name: a\n{POOL}series: [{{{SERIES}, rows: row_ids, axes: [time, stimulus]}}]\n", 4, 76, "twice"),
+    "series axes named otherwise": (
+        f"name: a\n{POOL}series: [{{{SERIES}, rows: row_ids, axes: [time, image, image]}}]\n",
+        4,
+        89,
+        "'stimulus'",
+    ),
+    "series step": (
+        f"name: a\n{POOL}series: [{{name: s, file: s.npy, start_ms: 0, step_ms: 0, rows: row_ids}}]\n",
+        4,
+        46,
+        "greater than 0",
+    ),
+    "series people twice": (
+        f"name: a\n{POOL}series: [{{{SERIES}, rows: row_ids, participants: [1, '1']}}]\n",
+        4,
+        76,
+        "different names. Got 1 more than once",
+    ),
+    "series twice": (
+        f"name: a\n{POOL}series: [{{{SERIES}, rows: row_ids}}, {{{SERIES}, rows: row_ids}}]\n",
+        4,
+        1,
+        "series names are unique",
     ),
     "triplets of nothing": ("name: a\nheld_out: {images: {folder: x}}\ntriplets: {file: t.npz}\n", 1, 1, "Give `rows`"),
     "generator and files": ("name: a\ngenerator: {name: drawings, seed: 1}\n" + POOL, 1, 1, "also images, targets"),
