@@ -1,6 +1,7 @@
 """Series of RDMs over time: whatever file they lie in, the same values; never a whole file at once."""
 
 import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from sweeper.data import blocks, facts
 from sweeper.data import series as series_module
 from sweeper.data.blocks import open_blocks, survey
 from sweeper.data.dataset import Dataset, open_dataset
+from sweeper.data.fields import SeriesSource
 from sweeper.data.manifest import load_manifest
 from sweeper.data.series import RdmSeries
+from sweeper.data.series_reading import series_of as open_series
 from sweeper.data.verify import verify_manifest
 from sweeper.errors import DataError
 
@@ -155,6 +158,25 @@ def test_no_more_than_a_part_is_read_at_once(lab: Path, monkeypatch: pytest.Monk
     view = series_of(lab).mean(("1", "2", "3"), NAMES)
     assert max(sizes) == 2
     np.testing.assert_allclose(view.all(), published(stored()).mean(axis=0), atol=1e-7)
+
+
+def test_a_file_is_never_in_memory_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "_ENTRIES", 2**16)
+    mapped = np.lib.format.open_memmap(tmp_path / "r.npy", "w+", np.float64, (2, 20, 256, 256))
+    ramp = np.abs(np.subtract.outer(np.arange(256.0), np.arange(256.0)))
+    for people in mapped:
+        for t, rdm in enumerate(people):
+            rdm[:] = ramp * (t + 1)
+    size, fields = mapped.nbytes, {"name": "meg", "start_ms": 0, "step_ms": 5, "rows": "row_ids"}
+    del mapped
+    source = SeriesSource.model_validate({**fields, "file": tmp_path / "r.npy"})
+    tracemalloc.start()
+    series, _ = open_series(source, None, {}, "here")
+    view = series.mean(("1", "2"), series.names[:40])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_allclose(view.all()[:, 0, 39], 39 * np.arange(1, 21) / (255 * 20), rtol=1e-6)
+    assert peak < size / 4
 
 
 def test_nan_and_scale_are_reported(lab: Path) -> None:
