@@ -20,6 +20,7 @@ from sweeper.execution.worker_log import setting
 from sweeper.notices import heard_by, notice
 from sweeper.records import Failure, GpuMemory, Record, val_loss_of
 from sweeper.reporting.view import SweepView
+from sweeper.store.given import require_given
 from sweeper.store.lease import Holder, Wish, held
 from sweeper.store.ledger import DamagedLedger, Ledger, ledger_path, open_ledger
 from sweeper.store.logs import DRIVER, Level, LogWriter, run_name
@@ -208,6 +209,7 @@ class _Driver:
         self._gpu_memory: set[GpuMemory] = set()
         self._statuses: dict[str, str] = {}  # of the trials whose turn it was
         run.progress.phase("looking at what the store holds")
+        require_given(run.store, [trial.config.model for trial in run.sweep.trials])
         self._recorded = ledger.val_losses()
         self._enter(run.sweep)
         if run.searcher is None:

@@ -22,6 +22,7 @@ from sweeper.errors import DataError, ModelError, Problem, SpecError, SweeperErr
 from sweeper.neural import elsewhere_over_time, neural_digest, over_time
 from sweeper.plan.identity import content_id
 from sweeper.plan.lineage import Inputs
+from sweeper.spec.rewrite import GIVEN
 from sweeper.spec.schema import DataConfig, Evaluation, TrialConfig
 from sweeper.spec.variants import AnyModel
 
@@ -191,9 +192,8 @@ def require_inputs(configs: Iterable[TrialConfig]) -> None:
 
 def given_to(model: AnyModel) -> tuple[tuple[str, str], ...]:
     """Returns what a model takes from finished trials, by the trials' ids: always their best state."""
-    named = (("text", "text_from"), ("start", "start_from"))
-    asked = ((name, getattr(model, field, None)) for name, field in named)
-    return tuple((name, f"best state of {trial}") for name, trial in asked if trial is not None)
+    asked = ((field, getattr(model, field, None)) for field in GIVEN)
+    return tuple((field, f"best state of {trial}") for field, trial in asked if trial is not None)
 
 
 def inputs_of(config: TrialConfig, *, device: str, device_model: str | None = None) -> Inputs:

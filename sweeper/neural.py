@@ -84,6 +84,24 @@ def known_participants(series: RdmSeries, asked: Sequence[str], where: str) -> t
     return tuple(asked)
 
 
+def subjects_named(asked: str, series: RdmSeries) -> tuple[str, ...]:
+    """Returns the participants that a subject axis means: `all`, a range in the series' order, or one by its id.
+
+    Raises:
+        DataError: the series lacks one of them.
+    """
+    if asked == "all":
+        return series.participants
+    if asked in series.participants or ".." not in asked:
+        return known_participants(series, (asked,), "subject")
+    ends = [part.strip() for part in asked.split("..", 1)]
+    first, last = (series.participants.index(name) for name in known_participants(series, ends, "subject"))
+    if first > last:
+        rule, remedy = "a range of subjects goes forward in the order of the series", f"Write {ends[1]}..{ends[0]}"
+        raise DataError(Problem(where="subject", rule=rule, got=asked, remedy=remedy))
+    return series.participants[first : last + 1]
+
+
 def compared_participants(config: TrialConfig, evaluation: Evaluation, series: RdmSeries) -> tuple[str, ...]:
     """Returns whose RDMs the held-out outputs are compared with: the subject's own, or those not trained on."""
     targets = target_participants(config, series)
@@ -138,6 +156,11 @@ def counted_times(config: TrialConfig, series: RdmSeries) -> NDArray[np.bool_]:
     if _model(config).curves.source == "ones":
         return np.ones(len(series.times), dtype=bool)
     return np.asarray(series.times > 0)
+
+
+def neural_part(config: TrialConfig) -> tuple[object, ...]:
+    """Returns the fields of a configuration that decide what its outputs over time are compared with."""
+    return (config.model.targets, config.model.curves.source) if isinstance(config.model, ClipHbaMeg) else ()
 
 
 def over_time(config: TrialConfig, evaluation: Evaluation, dataset: Dataset, names: Sequence[str]) -> OverTime:

@@ -81,8 +81,8 @@ def _located(problem: Problem, document: Document) -> Problem:
     """Returns a problem of a dotted field with the field's place, or that of the axis that sweeps it."""
     path = tuple(int(part) if part.isdecimal() else part for part in problem.where.split("."))
     axes = document.root.value.get("axes") if document.root is not None else None
-    if document.root is None or path[0] not in document.root.parts:
-        return problem
     if isinstance(axes, dict) and problem.where in axes:
         path = ("axes", problem.where)
+    if document.root is None or path[0] not in document.root.parts:
+        return problem
     return replace(problem, where=document.where(path), rule=f"{problem.where}: {problem.rule}")

@@ -7,13 +7,16 @@ from functools import cached_property
 from sweeper.errors import Problem, SpecError
 from sweeper.evaluation import Item, distinct, items_of
 from sweeper.inputs import dataset_of, held_out_sets, inputs_of, require_inputs
+from sweeper.neural import neural_part, series_of, subjects_named
 from sweeper.plan.changes import why_not_reused
 from sweeper.plan.lineage import Inputs, root_id
 from sweeper.plan.tree import Tree, build_tree
 from sweeper.plan.trials import Trial, resolve
 from sweeper.records import TRAINING_ITEM, Failure, Record
 from sweeper.spec.axes import SweptTrial, expand
+from sweeper.spec.load import load_spec
 from sweeper.spec.overlap import check_noise_overlap
+from sweeper.spec.rewrite import GIVEN, is_spec
 from sweeper.spec.schema import SweepSpec, TrialConfig
 from sweeper.store.ledger import Ledger
 from sweeper.store.objects import ObjectStore
@@ -73,6 +76,7 @@ class Resolver:
         self.spec = spec
         self._device, self._device_model = device, device_model
         self._inputs: dict[tuple[object, ...], Inputs] = {}
+        self._given: dict[str, str] = {}
         self._items: dict[tuple[object, ...], tuple[Item, ...]] = {}
 
     def resolve(self, swept: Sequence[SweptTrial]) -> ResolvedSweep:
@@ -81,6 +85,7 @@ class Resolver:
         Raises:
             SweeperError: data or weights cannot be had, or do not fit the spec.
         """
+        swept = self._with_subjects([self._with_given(trial) for trial in swept])
         require_inputs(trial.config for trial in swept)
         _refuse_overlap(self.spec, swept)
         _refuse_other_held_out_sets([trial.config for trial in swept], self._inputs_of, self._items_of)
@@ -89,12 +94,53 @@ class Resolver:
         merged = len(swept) - sum(trial.role != "baseline" for trial in trials)
         return ResolvedSweep(spec=self.spec, trials=trials, items=items, merged=merged)
 
+    def _with_subjects(self, swept: Iterable[SweptTrial]) -> list[SweptTrial]:
+        """Returns trials in which `subject: all` and ranges are one trial for each participant."""
+        found: dict[TrialConfig, SweptTrial] = {}
+        for trial in swept:
+            for config in self._of_each_subject(trial.config):
+                fields = tuple((name, config.subject if name == "subject" else value) for name, value in trial.swept)
+                if config.subject != trial.config.subject and "subject" not in dict(fields):
+                    fields = (*fields, ("subject", config.subject))
+                found.setdefault(config, SweptTrial(swept=fields, config=config))
+        return list(found.values())
+
+    def _of_each_subject(self, config: TrialConfig) -> Iterator[TrialConfig]:
+        if config.subject is None:
+            yield config
+            return
+        for subject in subjects_named(config.subject, series_of(config, dataset_of(config))):
+            yield config.model_copy(update={"subject": subject})
+
+    def _with_given(self, trial: SweptTrial) -> SweptTrial:
+        """Returns a trial in which specs that its model takes states from are replaced by their trials' ids."""
+        model = trial.config.model
+        named = {field: getattr(model, field, None) for field in GIVEN}
+        found = {field: self._trial_of(field, name) for field, name in named.items() if name and is_spec(name)}
+        if not found:
+            return trial
+        config = trial.config.model_copy(update={"model": model.model_copy(update=found)})
+        return SweptTrial(swept=trial.swept, config=config)
+
+    def _trial_of(self, field: str, path: str) -> str:
+        """Returns the id of the one trial of a spec."""
+        if path not in self._given:
+            spec = load_spec(path, stand_in=self.spec.stand_in)
+            resolver = Resolver(spec, device=self._device, device_model=self._device_model)
+            trials = [trial for trial in resolver.resolve(expand(spec)).trials if trial.role != "baseline"]
+            if len(trials) != 1:
+                rule, remedy = "a spec that a state is taken from has one trial", "Name the trial by its id"
+                problem = Problem(where=f"model.{field}", rule=rule, got=f"{len(trials)} in {path}", remedy=remedy)
+                raise SpecError(problem)
+            self._given[path] = trials[0].trial_id
+        return self._given[path]
+
     def computes_on(self, device: str) -> bool:
         """Tells whether anything that was resolved is trained on a device."""
         return any(inputs.device == device for inputs in self._inputs.values())
 
     def _inputs_of(self, config: TrialConfig) -> Inputs:
-        key = (dataset_of(config), config.model, config.numerics)
+        key = (dataset_of(config), config.model, config.numerics, config.subject)
         if key not in self._inputs:
             wanted = self._device if config.numerics.device == "auto" else config.numerics.device
             self._inputs[key] = inputs_of(config, device=wanted, device_model=self._device_model)
@@ -103,7 +149,7 @@ class Resolver:
     def _items_of(self, config: TrialConfig) -> tuple[Item, ...]:
         evaluation = self.spec.evaluation
         split = config.seeds.split if evaluation.validation else None
-        key = (dataset_of(config), config.data, split)
+        key = (dataset_of(config), config.data, split, config.subject, neural_part(config))
         if key not in self._items:
             sets = held_out_sets(config, evaluation)
             self._items[key] = items_of(evaluation, sets, config.data.preprocessing)

@@ -8,7 +8,7 @@ from sweeper.spec.document import Path
 from sweeper.spec.fields import SECTIONS, WHY_NOT_SWEPT, dotted_names, suggest, without_index
 from sweeper.spec.messages import shown
 from sweeper.spec.report import Report
-from sweeper.spec.schema import AxisBlock
+from sweeper.spec.schema import AxisBlock, axis_values
 
 _MAX_INDEX = 20  # perturbations of one trial
 _LISTS = "must be a mapping of dotted names to lists of values"
@@ -93,7 +93,8 @@ class AxisChecks:
         if not isinstance(axes, Mapping):
             self._drop(path, f"a group of axes {_LISTS}", shown(axes))
             return {}
-        sound = {name: values for name, values in axes.items() if self._is_sound(name, values, (*path, name), seen)}
+        written = {name: axis_values(name, values) for name, values in axes.items()}
+        sound = {name: values for name, values in written.items() if self._is_sound(name, values, (*path, name), seen)}
         return {name: tuple(values) for name, values in sound.items()}
 
     def _group(self, group: Any, path: Path, seen: set[str]) -> dict[str, tuple[Any, ...]]:

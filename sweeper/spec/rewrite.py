@@ -95,6 +95,18 @@ def is_local_weights(pretrained: Any) -> bool:
     return isinstance(pretrained, str) and pretrained.endswith(".safetensors")
 
 
+GIVEN = ("text_from", "start_from")
+"""Fields of a model that name a finished trial, or its spec, to take a state from."""
+
+
+_GIVEN_NAMES = tuple(f"model.{field}" for field in GIVEN)
+
+
+def is_spec(name: Any) -> bool:
+    """Tells whether a field of `GIVEN` names a spec file, not a trial."""
+    return isinstance(name, str) and name.endswith((".yaml", ".yml"))
+
+
 def absolute_paths(raw: Mapping[str, Any], folder: str, unset: Callable[[Path, str], None]) -> dict[str, Any]:
     """Returns a raw spec whose paths are absolute: manifests, evaluation sets, local weights.
 
@@ -116,6 +128,8 @@ def absolute_paths(raw: Mapping[str, Any], folder: str, unset: Callable[[Path, s
 
     def change(name: str, value: Any, path: Path) -> Any:
         if name == "data.manifest" or (name == "model.pretrained" and is_local_weights(value)):
+            return resolve(value, path)
+        if name in _GIVEN_NAMES and is_spec(value):
             return resolve(value, path)
         if name == "evaluation.sets" and isinstance(value, list):
             return [resolve(item, (*path, index)) for index, item in enumerate(value)]

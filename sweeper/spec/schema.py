@@ -309,6 +309,11 @@ class Tracking(SpecModel):
     """MLflow experiment; default: the spec's name."""
 
 
+def axis_values(name: str, values: Any) -> Any:
+    """Returns the values of an axis; `subject: all` and `subject: S01..S06` may stand without a list."""
+    return [values] if name == "subject" and isinstance(values, str) else values
+
+
 class AxisBlock(SpecModel):
     """A product of axes and of zipped groups of axes; in the product, the last axis varies fastest."""
 
@@ -320,9 +325,12 @@ class AxisBlock(SpecModel):
     @model_validator(mode="before")
     @classmethod
     def _dotted_names_are_the_product(cls, value: Any) -> Any:
-        if not isinstance(value, dict) or "product" in value:
+        if not isinstance(value, dict):
             return value
-        return {"product": {k: v for k, v in value.items() if k != "zip"}, "zip": value.get("zip", ())}
+        plain = value["product"] if "product" in value else {k: v for k, v in value.items() if k != "zip"}
+        if isinstance(plain, dict):
+            plain = {name: axis_values(name, values) for name, values in plain.items()}
+        return {**{k: v for k, v in value.items() if k == "zip" or "product" in value}, "product": plain}
 
     @model_validator(mode="after")
     def _axes_have_values(self) -> Self:

@@ -1,8 +1,12 @@
 """What a trial takes from another one: the best state of a finished trial, found in the store alone."""
 
+from collections.abc import Iterable
+
 from sweeper.errors import Problem, SpecError
 from sweeper.plan.trials import Trial
 from sweeper.records import TRAINING_ITEM, validation_loss
+from sweeper.spec.rewrite import GIVEN
+from sweeper.spec.variants import AnyModel
 from sweeper.store.objects import ObjectStore
 from sweeper.store.rows import read_records
 from sweeper.store.sweeps import all_revisions
@@ -32,6 +36,17 @@ def best_state(store: ObjectStore, trial_id: str, where: str) -> tuple[Trial, by
         got = f"the state of epoch {best} of trial {trial.short_id} is not there (dropped, or damaged)"
         raise _error(where, "takes a state that the store holds", got, "Run that trial's spec again: it is made anew")
     return trial, data
+
+
+def require_given(store: ObjectStore, models: Iterable[AnyModel]) -> None:
+    """Makes sure that every state that some models take from other trials is there.
+
+    Raises:
+        SpecError: see `best_state`.
+    """
+    asked = {(name, f"model.{field}") for model in models for field in GIVEN if (name := getattr(model, field, None))}
+    for trial_id, where in sorted(asked):
+        best_state(store, trial_id, where)
 
 
 def _find(store: ObjectStore, trial_id: str, where: str) -> Trial:

@@ -86,7 +86,7 @@ class MegTask:
         losses = []
         for step, rows in enumerate(self._batches(disturbance, epoch)):
             place = Place(epoch=epoch, step=step)
-            layers = self._layers(state.parameters, disturbance, place, rows)
+            layers = self._layers(state, disturbance, place, rows)
             noise, jitter = self._draws(len(rows), epoch, step)
             embeddings = self._feed.embeddings(state.parameters, layers, noise, jitter, self._times)
             loss = self._total(self._losses(rdm_series(embeddings), self._target(disturbance, place, rows)))
@@ -173,13 +173,13 @@ class MegTask:
         order = disturbance.order(epoch, len(rows))
         return training_batches(self._config.training, seed, epoch, rows, order, fewest=FEWEST_STIMULI)
 
-    def _layers(
-        self, parameters: Mapping[str, Tensor], disturbance: Disturbance, place: Place, rows: NDArray[np.int64]
-    ) -> Tensor:
+    def _layers(self, state: TrainingState, disturbance: Disturbance, place: Place, rows: NDArray[np.int64]) -> Tensor:
+        """Returns the layers [B, L, E] of a training batch: constants while the adapters are not trained."""
+        parameters, is_frozen = state.parameters, state.counters["stage"] == stages.LAYERS
         images = disturbance.images(place, (len(rows), 3, self._size, self._size), self._statistics)
         if images is not None:
             return self._feed.layers_of(parameters, images, len(rows))
-        return self._feed.layers(parameters, self._pool, rows, untrained=self._is_untrained(parameters))
+        return self._feed.layers(parameters, self._pool, rows, untrained=is_frozen)
 
     def _target(self, disturbance: Disturbance, place: Place, rows: NDArray[np.int64]) -> Tensor:
         return self._pairs(disturbance.rdms(place, self._targets.batch(rows), self._statistics))
