@@ -175,15 +175,17 @@ class Engine:
     def task(self, **changes: Any) -> Any:
         """Returns a prepared task."""
         from sweeper.data.features import FeatureCache
+        from sweeper.store.local import LocalStore
         from sweeper.tasks import prepare
+        from sweeper.tasks.base import Workbench
 
         sweep = self.sweep(**changes)
-        return prepare(
-            sweep.trials[0].config,
-            sweep.spec.evaluation,
-            FeatureCache(self.cache or self.manifest.with_name("features")),
-            "cpu",
+        workbench = Workbench(
+            cache=FeatureCache(self.cache or self.manifest.with_name("features")),
+            store=LocalStore(self.manifest.with_name("store")),
+            device="cpu",
         )
+        return prepare(sweep.trials[0].config, sweep.spec.evaluation, workbench)
 
     def regime(self, *perturbations: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
         """Returns what holds in an epoch in which some perturbations act."""
@@ -211,6 +213,25 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     (folder / "small.yaml").write_text(MANIFEST)
     torch.set_num_threads(1)
     return Engine(manifest=folder / "small.yaml", cache=folder / "features")
+
+
+@pytest.fixture(scope="session")
+def meg_engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """The same for CLIP-HBA-MEG: three simulated participants over the small data set's pictures."""
+    import torch
+
+    folder = tmp_path_factory.mktemp("meg_engine")
+    (folder / "small.yaml").write_text(MANIFEST.replace("seed: 1}", "seed: 1, participants: 3}"))
+    torch.set_num_threads(1)
+    engine = Engine(manifest=folder / "small.yaml", cache=folder / "features")
+    engine.base["model"] = {
+        "variant": "clip-hba-meg",
+        "backbone": "tiny-clip",
+        "pretrained": "builtin",
+        "adapter": {"rank": 2, "vision_layers": 2},
+        "stages": {"switch": "epochs", "epochs": 2, "patience": 3, "lr_layers": 0.03},
+    }
+    return engine
 
 
 def state_bits_of(store: str | Path) -> dict[str, str]:

@@ -17,8 +17,8 @@ from sweeper.spec.load import load_spec
 from sweeper.store.ledger import LEDGER, DamagedLedger, Ledger
 from sweeper.store.local import LocalStore
 from sweeper.store.rows import read_records
-from sweeper.tracking.base import NullTracker
 from sweeper.tasks.state import state_bits
+from sweeper.tracking.base import NullTracker
 
 MANIFEST = "name: drawn\ngenerator: {name: drawings, num_train: 240, num_test: 48, seed: 1}\n"
 SPEC = {

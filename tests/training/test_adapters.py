@@ -5,8 +5,8 @@ import safetensors.torch
 import torch
 
 from sweeper.tasks.base import TrainingState
-from sweeper.training.adapters import adapter_file
 from sweeper.tasks.state import dump_state
+from sweeper.training.adapters import adapter_file
 
 
 def test_the_file_has_the_trained_tensors_of_a_state_and_nothing_else() -> None:
