@@ -1,7 +1,7 @@
 """CLIP-HBA-MEG behind the tower, two ways: the published style and ours, forward, three losses and backward.
 
 Both start from the CLS rows that the tower left behind its blocks (random here). The published style, written from
-docs/methods.md 4.2 and 4.3, takes one time after another: it projects all blocks anew, mixes them, scores, and
+docs/methods.md 4.3 and 4.4, takes one time after another: it projects all blocks anew, mixes them, scores, and
 makes one RDM. Ours projects once and mixes the scores of all times by one matrix product. In the row `adapters`
 gradients also flow into the tower; in the row `layer_weights` the tower is frozen, and ours starts from projections
 that are kept. The sides take turns within a repeat; ratios are medians over repeats of wall time, `ratio_cpu` of CPU

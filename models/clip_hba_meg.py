@@ -24,7 +24,7 @@ from torch.nn import functional
 LAYER_WEIGHTS = "layer_weights"
 ZeroWeights = Literal["learn", "stay"]
 
-EPSILON = 1e-10  # added to both denominators of the layer weights (docs/methods.md 4.2)
+EPSILON = 1e-10  # added to both denominators of the layer weights (docs/methods.md 4.3)
 
 
 class ClipHbaMeg(nn.Module):
@@ -148,7 +148,7 @@ class ClipHbaMeg(nn.Module):
     def embeddings(
         self, layers: Tensor, *, noise: Tensor | None = None, jitter: Tensor | None = None, times: Tensor | None = None
     ) -> Tensor:
-        """Compute the scores of a batch at every time (docs/methods.md 4.2).
+        """Compute the scores of a batch at every time (docs/methods.md 4.3).
 
         Without noise an image's scores do not depend on the other images of the batch. Without jitter they are exactly
         0 where alpha or beta is: no RDM exists there, `defined_times` tells where.
@@ -275,7 +275,7 @@ def _require_curves(curves: Mapping[str, Tensor]) -> int:
                 where=name,
                 rule="a time curve is finite and 0 or more",
                 got=f"{float(curve.min())} to {float(curve.max())}",
-                remedy="Make the curves by the rules of docs/methods.md 4.1, or use ones.",
+                remedy="Make the curves by the rules of docs/methods.md 4.2, or use ones.",
             )
     return num_times
 

@@ -1,4 +1,4 @@
-"""Losses between two series of RDMs over time, and the series of a model (docs/methods.md 4.3).
+"""Losses between two series of RDMs over time, and the series of a model (docs/methods.md 4.4).
 
 A correlation with something constant does not exist: it is refused with its place, never NaN. Constant means within
 the rounding of the given dtype.
