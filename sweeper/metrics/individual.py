@@ -1,0 +1,314 @@
+"""Do models of single people differ as the people do? (docs/methods.md 5)
+
+Shapes: P people, T times, N held-out stimuli, K seeds. A *series* is [T, N, N], one RDM for each time.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sweeper.metrics.rdm import Array, UndefinedMetric, compute_rdm, upper_triangle
+from sweeper.metrics.rsa import correlate, rsa_score
+
+FEWEST_PEOPLE = 4
+"""Three people have three distances, whose ranks agree perfectly by chance in one case of six."""
+_TIE = 1e-12  # permuted scores that differ by rounding only are the same score
+
+
+def distances_between_people(series: Iterable[ArrayLike]) -> Array:
+    """Compares people by everything their RDMs say.
+
+    The triangles of all times are put one after the other, as published: differences between times count as much as
+    differences between pairs of stimuli.
+
+    Args:
+        series: [T, N, N] of each person, read one by one.
+
+    Returns:
+        float64 [P, P]: 1 - Pearson.
+
+    Raises:
+        UndefinedMetric: there are fewer than `FEWEST_PEOPLE`, or all dissimilarities of one of them are equal.
+        ValueError: the shapes differ, or an entry is not finite.
+    """
+    vectors = _long(series)
+    _require_people(len(vectors))
+    return compute_rdm(vectors, "correlation")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Agreement:
+    """States how well the distances between models follow those between people.
+
+    Attributes:
+        rho: Spearman correlation of the two upper triangles, P (P - 1) / 2 distances each.
+        p_value: share of permutations of one side's people, the given one among them, with at least this rho.
+        shuffled_mean, shuffled_95: mean and 95th percentile of rho over permutations: the control of shuffled people.
+        num_permutations: how many were drawn.
+    """
+
+    rho: float
+    p_value: float
+    shuffled_mean: float
+    shuffled_95: float
+    num_permutations: int
+
+
+def agreement_of_distances(
+    models: ArrayLike, people: ArrayLike, *, rng: np.random.Generator, num_permutations: int = 10_000
+) -> Agreement:
+    """Correlates distances between models with distances between people, and tests it by shuffling who is who.
+
+    The distances share people, so that a p-value over pairs means nothing. The test permutes rows and columns of one
+    matrix together (Mantel 1967); p = (1 + b) / (1 + B) for b of B permutations with at least the rho seen, one-sided.
+
+    Args:
+        models: [P, P].
+        people: [P, P], in the same order.
+        rng: the only source of randomness.
+        num_permutations: B.
+
+    Raises:
+        UndefinedMetric: fewer than `FEWEST_PEOPLE`, or all distances of one side are equal.
+        ValueError: the shapes differ, or an entry is not finite, or no permutation is asked for.
+    """
+    rho = rsa_score(models, people)
+    ours, theirs = _rank_matrix(models), _rank_matrix(people)
+    _require_people(len(ours))
+    _require_permutations(num_permutations)
+    triangle = upper_triangle(ours)
+    shuffled = np.empty(num_permutations)
+    for i in range(num_permutations):
+        order = rng.permutation(len(theirs))
+        shuffled[i] = correlate(triangle, upper_triangle(theirs[np.ix_(order, order)]), "pearson")
+    return Agreement(
+        rho=rho,
+        p_value=_p_value(rho, shuffled),
+        shuffled_mean=float(shuffled.mean()),
+        shuffled_95=float(np.quantile(shuffled, 0.95)),
+        num_permutations=num_permutations,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reliability:
+    """States how well a matrix of distances between people agrees with itself.
+
+    Attributes:
+        rho: mean Spearman correlation between the distances from two random halves of the data.
+        sd: its standard deviation over splits.
+        num_splits: how many were drawn.
+    """
+
+    rho: float
+    sd: float
+    num_splits: int
+
+
+def split_half_of_distances(
+    series: Sequence[ArrayLike],
+    over: Literal["times", "stimuli"],
+    *,
+    rng: np.random.Generator,
+    num_splits: int = 100,
+) -> Reliability:
+    """Computes the reliability of people's own distances: the ceiling that an agreement with models lacks otherwise.
+
+    It is not stepped up by Spearman-Brown, which needs a whole that is the sum of its halves: distances over all times
+    or stimuli are not. So it is what half the data allow, a ceiling on the low side. Noise that lasts over neighbouring
+    times is in both halves of the *times*, which raises it; halves of the *stimuli* have no pair in common.
+
+    Args:
+        series: [T, N, N] of each person.
+        over: what is divided at random: times, or stimuli (the pairs between the halves are left out).
+        rng: the only source of randomness.
+        num_splits: random splits.
+
+    Raises:
+        UndefinedMetric: fewer than `FEWEST_PEOPLE`, 2 times or 6 stimuli; or distances that are all equal in a half.
+        ValueError: as `distances_between_people`.
+    """
+    stack = np.stack([np.asarray(given, dtype=np.float64) for given in series])
+    axis = {"times": 1, "stimuli": 2}[over]
+    count, fewest = stack.shape[axis], {"times": 2, "stimuli": 6}[over]
+    if count < fewest:
+        raise UndefinedMetric(f"halves of the {over} need at least {fewest}; got {count}")
+    scores = []
+    for _ in range(num_splits):
+        order = rng.permutation(count)
+        halves = [np.sort(order[: count // 2]), np.sort(order[count // 2 :])]
+        parts = [stack[:, half] if over == "times" else stack[:, :, half[:, None], half] for half in halves]
+        first, second = (distances_between_people(part) for part in parts)
+        scores.append(rsa_score(first, second))
+    return Reliability(rho=float(np.mean(scores)), sd=float(np.std(scores, ddof=1)), num_splits=num_splits)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Matching:
+    """Compares models with their own people and with others.
+
+    Attributes:
+        matched: mean agreement of a model with its own person.
+        mismatched: mean agreement of a model with another one.
+        p_value: share of permutations of people, the given one among them, with at least this mean of `matched`.
+        identified: share of people with whom their own model agrees more than any other does; chance is 1 / P.
+        num_permutations: how many were drawn.
+    """
+
+    matched: float
+    mismatched: float
+    p_value: float
+    identified: float
+    num_permutations: int
+
+
+def matching(agreement: ArrayLike, *, rng: np.random.Generator, num_permutations: int = 10_000) -> Matching:
+    """Asks whether models fit their own person better than others.
+
+    A model that fits everybody, and a person whom everything fits, add to both means alike.
+
+    Args:
+        agreement: [P, P], of model i with person j, e.g. the mean over time of `time_courses.agreement_over_time`.
+        rng: the only source of randomness.
+        num_permutations: B, as in `agreement_of_distances`.
+
+    Raises:
+        UndefinedMetric: fewer than `FEWEST_PEOPLE`.
+        ValueError: the shape is not [P, P], or an entry is not finite, or no permutation is asked for.
+    """
+    table = np.asarray(agreement, dtype=np.float64)
+    if table.ndim != 2 or table.shape[0] != table.shape[1] or not np.isfinite(table).all():
+        raise ValueError(f"agreement must be finite and [P, P], models by people; got shape {table.shape}")
+    count = len(table)
+    _require_people(count)
+    _require_permutations(num_permutations)
+    index = np.arange(count)
+    matched = float(table.diagonal().mean())
+    shuffled = np.array([table[index, rng.permutation(count)].mean() for _ in range(num_permutations)])
+    others = np.where(np.eye(count, dtype=bool), -np.inf, table).max(axis=0)
+    return Matching(
+        matched=matched,
+        mismatched=float(table[~np.eye(count, dtype=bool)].mean()),
+        p_value=_p_value(matched, shuffled),
+        identified=float((table.diagonal() > others).mean()),
+        num_permutations=num_permutations,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spread:
+    """Splits the variance of a score between people and seeds.
+
+    Attributes:
+        people: variance between people beyond that of seeds; below 0 where seeds make more than is seen between people.
+        seeds: variance between seeds of one person.
+    """
+
+    people: float
+    seeds: float
+
+
+def spread(scores: Sequence[ArrayLike]) -> Spread:
+    """Estimates both variances of a score by a one-way analysis with random effects (method of moments).
+
+    Args:
+        scores: for each person the score of each seed; their numbers may differ.
+
+    Raises:
+        UndefinedMetric: fewer than 2 people, or no person has 2 seeds.
+        ValueError: a score is not finite, or a person has none.
+    """
+    groups = [np.asarray(values, dtype=np.float64).ravel() for values in scores]
+    if any(not len(values) or not np.isfinite(values).all() for values in groups):
+        raise ValueError("every person needs scores, all of them finite")
+    counts = np.array([len(values) for values in groups])
+    total = int(counts.sum())
+    if len(groups) < 2 or total == len(groups):
+        raise UndefinedMetric(
+            f"variance of people beside seeds needs 2 people and 2 seeds; got {counts.tolist()} seeds"
+        )
+    means = np.array([values.mean() for values in groups])
+    grand = float(np.concatenate(groups).mean())
+    seeds = sum(float(((values - values.mean()) ** 2).sum()) for values in groups) / (total - len(groups))
+    between = float((counts * (means - grand) ** 2).sum()) / (len(groups) - 1)
+    typical = (total - float((counts**2).sum()) / total) / (len(groups) - 1)
+    return Spread(people=(between - seeds) / typical, seeds=seeds)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeedDistances:
+    """Compares models by person and by seed: mean distances, 1 - Pearson as between people.
+
+    A mean is None where there is no such pair. Where `both` is hardly above `seeds`, models differ by chance, not by
+    person.
+
+    Attributes:
+        seeds: between models of one person that have other seeds.
+        people: between models of different people that have the same seed.
+        both: between models of different people that have other seeds.
+    """
+
+    seeds: float | None
+    people: float | None
+    both: float | None
+
+
+def seed_distances(series: Sequence[Sequence[ArrayLike]]) -> SeedDistances:
+    """Computes distances between the models of all people and seeds.
+
+    Args:
+        series: for each person the [T, N, N] of each seed, seeds in the same order for all.
+
+    Raises:
+        UndefinedMetric: all dissimilarities of a model are equal.
+        ValueError: the shapes differ, or an entry is not finite.
+    """
+    person, seed = np.array([(p, s) for p, models in enumerate(series) for s, _ in enumerate(models)]).reshape(-1, 2).T
+    distances = upper_triangle(compute_rdm(_long(model for models in series for model in models)))
+    same_person, same_seed = (upper_triangle(np.equal.outer(label, label)) > 0 for label in (person, seed))
+
+    def mean(pairs: NDArray[np.bool_]) -> float | None:
+        return float(distances[pairs].mean()) if pairs.any() else None
+
+    return SeedDistances(
+        seeds=mean(same_person), people=mean(same_seed & ~same_person), both=mean(~same_seed & ~same_person)
+    )
+
+
+def _long(series: Iterable[ArrayLike]) -> Array:
+    """Puts the triangles of all times one after the other: one row for each series."""
+    rows = [upper_triangle(given).ravel() for given in series]
+    if len({len(row) for row in rows}) > 1:
+        raise ValueError(f"series must have the same times and stimuli; got {[len(row) for row in rows]} values")
+    vectors = np.stack(rows) if rows else np.zeros((0, 0))
+    if not np.isfinite(vectors).all():
+        raise ValueError("a series holds entries that are not finite")
+    return vectors
+
+
+def _rank_matrix(distances: ArrayLike) -> Array:
+    """Returns the mid-ranks of the distances in a symmetric matrix, which permuting people only moves about."""
+    from scipy.stats import rankdata  # slow to import
+
+    triangle = upper_triangle(distances)
+    count = len(np.asarray(distances))
+    ranks = np.zeros((count, count))
+    ranks[np.triu_indices(count, k=1)] = rankdata(triangle)
+    return ranks + ranks.T
+
+
+def _p_value(seen: float, shuffled: Array) -> float:
+    return float((1 + (shuffled >= seen - _TIE).sum()) / (1 + len(shuffled)))
+
+
+def _require_people(count: int) -> None:
+    if count < FEWEST_PEOPLE:
+        raise UndefinedMetric(f"distances between people need at least {FEWEST_PEOPLE}; got {count}")
+
+
+def _require_permutations(count: int) -> None:
+    if count < 1:
+        raise ValueError(f"num_permutations must be at least 1; got {count}")
