@@ -1,5 +1,6 @@
 """Series of RDMs over time: whatever file they lie in, the same values; never a whole file at once."""
 
+import json
 import os
 import tracemalloc
 from pathlib import Path
@@ -243,6 +244,7 @@ def test_a_large_mean_is_made_once_and_mapped(lab: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(series_module, "LARGE", 0)
     large = series.mean(("1", "2"), NAMES, folder=lab / "features")
     assert isinstance(large.values, np.memmap)
+    assert not isinstance(series.mean(("1", "2"), NAMES).values, np.memmap)  # without a folder
     np.testing.assert_array_equal(large.all(), small.all())
     np.testing.assert_array_equal(large.batch(np.array([1, 5])), small.batch(np.array([1, 5])))
     (made,) = (lab / "features").glob("*/rdm.npy")
@@ -280,7 +282,8 @@ def test_what_a_pass_finds_is_kept_by_content(lab: Path, monkeypatch: pytest.Mon
     change(lab / "rdms.npy", 2 * stored())
     assert survey(open_blocks(entry)).high == pytest.approx(2 * first.high)
     for path in (lab / "cache" / "facts").iterdir():
-        path.write_text('{"key": "another"}')
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({"key": "another", "facts": {**content["facts"], "high": 0.5, "sha256": "0"}}))
     assert survey(open_blocks(entry)).high == pytest.approx(2 * first.high)
 
 

@@ -119,7 +119,8 @@ def test_what_does_not_exist_is_said(rdms, onset, words):
 
 def test_a_constant_slice_is_named_even_in_float32():
     rdms = series().astype(np.float32)
-    upper = np.triu(np.full((7, 7), np.float32(0.1)) * (1 + np.float32(2e-7)), 1)
+    upper = np.triu(np.full((7, 7), 0.1, np.float32), 1)
+    upper[0, 1] = np.nextafter(upper[0, 1], np.float32(1))
     rdms[1, 6] = upper + upper.T
     with pytest.raises(UndefinedMetric, match=r"participant 1 \(0-based\): 1 of 9 RDMs are constant \(first: time 6\)"):
         time_curves(rdms, 0)
