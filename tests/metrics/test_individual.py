@@ -4,7 +4,7 @@ from itertools import combinations, permutations
 
 import numpy as np
 import pytest
-from scipy.stats import f_oneway, pearsonr, spearmanr
+from scipy.stats import pearsonr, spearmanr
 
 from sweeper.data.dataset import open_dataset
 from sweeper.data.manifest import Manifest
@@ -13,11 +13,9 @@ from sweeper.metrics.individual import (
     agreement_of_distances,
     distances_between_people,
     matching,
-    seed_distances,
     split_half_of_distances,
-    spread,
 )
-from sweeper.metrics.rdm import UndefinedMetric, upper_triangle
+from sweeper.metrics.rdm import UndefinedMetric
 
 
 def rng(seed=0):
@@ -129,35 +127,6 @@ def test_models_that_fit_everybody_match_nobody():
     assert found.p_value == 1
 
 
-def test_spread_recovers_both_variances():
-    drawn = rng(8)
-    scores = [2.0 * mean + 0.5 * drawn.standard_normal(4) for mean in drawn.standard_normal(4000)]
-    found = spread(scores)
-    assert (found.people, found.seeds) == (pytest.approx(4.0, rel=0.1), pytest.approx(0.25, rel=0.1))
-
-
-def test_spread_is_that_of_an_analysis_of_variance():
-    groups = [[1.0, 2.0, 4.0], [2.5, 3.0], [6.0], [5.0, 5.5, 7.0]]
-    found = spread(groups)
-    counts = [len(group) for group in groups]
-    typical = (9 - sum(n**2 for n in counts) / 9) / 3
-    assert found.seeds * f_oneway(*groups).statistic == pytest.approx(found.people * typical + found.seeds)
-    assert found.seeds == pytest.approx(sum(np.var(g) * len(g) for g in groups) / 5)
-    assert spread([[1.0, 3.0], [3.0, 1.0]]).people < 0
-
-
-def test_seed_distances_equal_a_plain_loop():
-    series = [list(people(3, seed=p)) for p in range(2)]
-    found = seed_distances(series)
-    kinds = {"seeds": [], "people": [], "both": []}
-    models = [(p, s, upper_triangle(series[p][s]).ravel()) for p in range(2) for s in range(3)]
-    for (p, s, a), (q, r, b) in combinations(models, 2):
-        kinds["seeds" if p == q else "people" if s == r else "both"].append(1 - pearsonr(a, b).statistic)
-    for kind, values in kinds.items():
-        assert getattr(found, kind) == pytest.approx(np.mean(values))
-    assert seed_distances([[one] for one in people(3)]).seeds is None
-
-
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -167,7 +136,6 @@ def test_seed_distances_equal_a_plain_loop():
         (lambda: matching(np.eye(3), rng=rng()), "at least 4; got 3"),
         (lambda: split_half_of_distances(list(people(times=1)), "times", rng=rng()), "at least 2; got 1"),
         (lambda: split_half_of_distances(list(people(stimuli=5)), "stimuli", rng=rng()), "at least 6; got 5"),
-        (lambda: spread([[1.0], [2.0]]), r"got \[1, 1\] seeds"),
     ],
 )
 def test_what_does_not_exist_is_said(call, words):
@@ -183,7 +151,6 @@ def test_what_does_not_exist_is_said(call, words):
         (lambda: agreement_of_distances(matrix(5, 1), matrix(6, 1), rng=rng()), "one shape"),
         (lambda: agreement_of_distances(matrix(5, 1), matrix(5, 2), rng=rng(), num_permutations=0), "at least 1"),
         (lambda: matching(np.ones((4, 5)), rng=rng()), r"\[P, P\]"),
-        (lambda: spread([[1.0, np.nan], [2.0]]), "finite"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(call, words):
