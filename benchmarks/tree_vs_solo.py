@@ -27,8 +27,8 @@ from sweeper.progress import progress_for
 from sweeper.spec.load import load_spec
 from sweeper.store.local import LocalStore
 from sweeper.store.rows import read_records
-from sweeper.tracking.base import NullTracker
 from sweeper.tasks.state import state_bits
+from sweeper.tracking.base import NullTracker
 
 
 @dataclass
