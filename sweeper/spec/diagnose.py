@@ -13,7 +13,7 @@ from sweeper.spec.fields import without_index
 from sweeper.spec.messages import Finding, dotted, findings, follow
 from sweeper.spec.perturbations import KINDS
 from sweeper.spec.schema import TrialConfig
-from sweeper.spec.variants import DEFAULT_VARIANT, VARIANTS
+from sweeper.spec.variants import DEFAULT_VARIANT, VARIANT_TYPES
 
 _ROUNDS = 5
 _FILLERS: dict[str, Any] = {
@@ -109,7 +109,7 @@ def _fill(raw: dict[str, Any], finding: Finding) -> str:
     path = finding.path if finding.kind == "missing" else finding.path[:-1]
     name = finding.fields[0].rsplit(".", 1)[-1] if finding.kind == "missing" else str(finding.path[-1])
     _, node = follow(path, raw)
-    near = get_close_matches(str(node.get(name)), KINDS if name == "kind" else VARIANTS, n=1)
+    near = get_close_matches(str(node.get(name)), KINDS if name == "kind" else VARIANT_TYPES, n=1)
     node[name] = near[0] if near else deepcopy(_FILLERS.get(name, 1))
     return without_index(dotted((*path, name)))
 

@@ -1,34 +1,78 @@
 """The stand-in: any spec, run on the self-made set with the tiny CLIP, so that every machine can try it."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 from sweeper.spec.document import Path
 from sweeper.spec.fields import without_index
 from sweeper.spec.rewrite import rewrite
+from sweeper.spec.variants import DEFAULT_VARIANT, VARIANT_TYPES
 
-STAND_IN_MANIFEST = "builtin:selfmade"
-STAND_IN_BACKBONE = "tiny-clip"
-STAND_IN_PRETRAINED = "builtin"
-STAND_IN_LR = 2e-3
 STAND_IN_BATCH = 16
-STAND_IN_EPOCHS = 160
+STAND_IN_LR = 2e-3
 STAND_IN_POOL = 240
 STAND_IN_REFERENCE = "behavioral48"
 STAND_IN_LAYERS = {"model.adapter.vision_layers": 5, "model.adapter.text_layers": 2}
 STAND_IN_SUFFIX = "--stand-in"
 
-_PUBLISHED_BATCH = 64
-_PUBLISHED_LR = 3e-4
 _SMALLEST = 16
-_REPLACED: dict[str, Any] = {
-    "data.manifest": STAND_IN_MANIFEST,
-    "model.backbone": STAND_IN_BACKBONE,
-    "model.pretrained": STAND_IN_PRETRAINED,
-    "model.activation": None,
-    "training.optimizer.lr": STAND_IN_LR,
-}
+_BACKBONE = {"model.backbone": "tiny-clip", "model.pretrained": "builtin", "model.activation": None}
+_LR = "training.optimizer.lr"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Recipe:
+    """What trains a variant on the self-made set within minutes.
+
+    Attributes:
+        replaced: dotted names of the fields that are replaced, with their values.
+        most: the largest value of other fields.
+        published_lr: what the published learning rate is, of which swept ones keep their multiples.
+        batch: batch size, and the published one of which swept ones keep their share.
+        epochs: the longest training.
+    """
+
+    replaced: Mapping[str, Any]
+    most: Mapping[str, int]
+    published_lr: float
+    batch: tuple[int, int]
+    epochs: int
+
+    @property
+    def lr(self) -> float:
+        """Learning rate."""
+        return float(self.replaced[_LR])
+
+
+_IN_ROWS = _Recipe(
+    replaced={**_BACKBONE, "data.manifest": "builtin:selfmade", _LR: STAND_IN_LR},
+    most=STAND_IN_LAYERS,
+    published_lr=3e-4,
+    batch=(STAND_IN_BATCH, 64),
+    epochs=160,
+)
+_OVER_TIME = _Recipe(
+    replaced={
+        **_BACKBONE,
+        "data.manifest": "builtin:selfmade-meg",
+        _LR: 4e-3,
+        "model.stages.lr_layers": 3e-2,
+        "model.targets.series": None,
+        "model.targets.participants": None,
+    },
+    most={"model.adapter.vision_layers": 5, "model.stages.epochs": 8},
+    published_lr=3e-5,
+    batch=(48, 50),
+    epochs=40,
+)
+
+
+def _recipe(raw: Mapping[str, Any]) -> _Recipe:
+    model = raw.get("model")
+    variant = model.get("variant", DEFAULT_VARIANT) if isinstance(model, Mapping) else DEFAULT_VARIANT
+    return _OVER_TIME if VARIANT_TYPES[variant].over_time else _IN_ROWS
 
 
 def stand_in(raw: Mapping[str, Any], *, pool_size: int = STAND_IN_POOL, last_start: int = 0) -> dict[str, Any]:
@@ -42,20 +86,23 @@ def stand_in(raw: Mapping[str, Any], *, pool_size: int = STAND_IN_POOL, last_sta
         pool_size: stimuli of the self-made set outside its held-out set.
         last_start: the latest start of any window, which `max_epochs` must not cut off.
     """
-    sizes = _train_sizes(raw, pool_size)
-    max_epochs = max(STAND_IN_EPOCHS, last_start)
+    recipe, sizes = _recipe(raw), _train_sizes(raw, pool_size)
+    batch, published_batch = recipe.batch
+    max_epochs = max(recipe.epochs, last_start)
 
     def change(name: str, value: Any, path: Path) -> Any:
-        if name == "training.optimizer.lr" and path[0] == "search":
-            return float(f"{value * STAND_IN_LR / _PUBLISHED_LR:.6g}")
-        if name in _REPLACED:
-            return _REPLACED[name]
-        if name in STAND_IN_LAYERS:
-            return min(value, STAND_IN_LAYERS[name])
+        if name == _LR and path[0] == "search":
+            return float(f"{value * recipe.lr / recipe.published_lr:.6g}")
+        if name in recipe.replaced:
+            return recipe.replaced[name]
+        if name in recipe.most and value is not None:
+            return min(value, recipe.most[name])
+        if name == "subject" and value is not None:
+            return "all"
         if name == "data.train_size" and value is not None:
             return sizes[value]
         if name == "training.batch_size":
-            return max(2, round(value * STAND_IN_BATCH / _PUBLISHED_BATCH)) if path[0] != "training" else STAND_IN_BATCH
+            return max(2, round(value * batch / published_batch)) if path[0] != "training" else batch
         if name == "training.max_epochs":
             return min(value, max_epochs)
         if name == "numerics.device":
@@ -63,21 +110,26 @@ def stand_in(raw: Mapping[str, Any], *, pool_size: int = STAND_IN_POOL, last_sta
         return value
 
     changed = rewrite(raw, change)
-    defaults = {"training.batch_size": STAND_IN_BATCH, "training.max_epochs": max_epochs}
+    fields = {leaf: (constant, True) for leaf, constant in recipe.replaced.items()}
+    defaults = {"training.batch_size": batch, "training.max_epochs": max_epochs}
+    defaults |= {} if recipe is _IN_ROWS else {"model.adapter.vision_layers": 5}
+    fields |= {leaf: (default, False) for leaf, default in defaults.items()}
     for section in ("data", "model", "training"):
-        changed[section] = _completed(section, changed.get(section) or {}, defaults)
-    changed = _without_dropped_axes(changed, defaults)
-    changed = _with_kept_search(changed, raw)
+        changed[section] = _completed(section, changed.get(section) or {}, fields)
+    changed = _without_dropped_axes(changed, fields)
+    changed = _with_kept_search(changed, raw, recipe)
     changed["name"] = raw["name"][: 100 - len(STAND_IN_SUFFIX)] + STAND_IN_SUFFIX
     return _elsewhere(changed)
 
 
-def _completed(name: str, value: Any, defaults: Mapping[str, Any]) -> Any:
+Fields = Mapping[str, tuple[Any, bool]]
+"""Values by dotted name, and whether they replace what is written or stand where nothing is."""
+
+
+def _completed(name: str, value: Any, fields: Fields) -> Any:
     """Returns a section, or part of one, in which what is replaced is set, and what is left out has our defaults."""
     if not isinstance(value, Mapping):
         return value
-    fields = {leaf: (constant, True) for leaf, constant in _REPLACED.items()}
-    fields |= {leaf: (default, False) for leaf, default in defaults.items()}
     changed = dict(value)
     for leaf, (constant, force) in fields.items():
         if not leaf.startswith(f"{name}."):
@@ -129,9 +181,9 @@ def _train_sizes(raw: Mapping[str, Any], pool_size: int) -> dict[int, int]:
     return sizes
 
 
-def _without_dropped_axes(raw: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+def _without_dropped_axes(raw: dict[str, Any], fields: Fields) -> dict[str, Any]:
     axes = raw.pop("axes", {})
-    blocks = [_kept_block(block, defaults) for block in (axes if isinstance(axes, list) else [axes])]
+    blocks = [_kept_block(block, fields) for block in (axes if isinstance(axes, list) else [axes])]
     names = {name for block in blocks for name in _names(block)}
     if names:
         raw["axes"] = blocks
@@ -139,12 +191,12 @@ def _without_dropped_axes(raw: dict[str, Any], defaults: Mapping[str, Any]) -> d
     return {**raw, "exclude": exclude}
 
 
-def _with_kept_search(changed: dict[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]:
+def _with_kept_search(changed: dict[str, Any], raw: Mapping[str, Any], recipe: _Recipe) -> dict[str, Any]:
     """Takes out of a search what is replaced, except the learning rate, and what no longer fits."""
     search = changed.pop("search", None)
     if search is None:
         return changed
-    kept = [name for name in search["space"] if without_index(name) not in _REPLACED or name.endswith(".lr")]
+    kept = [name for name in search["space"] if without_index(name) not in recipe.replaced or name == _LR]
     space = {name: _kept_range(search["space"][name], raw["search"]["space"][name]) for name in kept}
     first = [{name: value for name, value in point.items() if name in kept} for point in search.get("first", [])]
     rest = {key: value for key, value in search.items() if key != "storage"}
@@ -161,18 +213,18 @@ def _kept_range(written: Mapping[str, Any], before: Mapping[str, Any]) -> dict[s
     return kept
 
 
-def _kept_block(block: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+def _kept_block(block: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
     product = block.get("product", {name: values for name, values in block.items() if name != "zip"})
     groups = block.get("zip", [])
-    zipped = [_kept(group, defaults) for group in (groups if isinstance(groups, list) else [groups])]
-    return {"product": _kept(product, defaults), "zip": [group for group in zipped if group]}
+    zipped = [_kept(group, fields) for group in (groups if isinstance(groups, list) else [groups])]
+    return {"product": _kept(product, fields), "zip": [group for group in zipped if group]}
 
 
-def _kept(axes: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+def _kept(axes: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
+    kept = {name: values for name, values in axes.items() if not fields.get(without_index(name), (None, False))[1]}
     return {
-        name: [_completed(without_index(name), value, defaults) for value in values]
-        for name, values in axes.items()
-        if without_index(name) not in _REPLACED
+        name: ["all"] if name == "subject" else [_completed(without_index(name), value, fields) for value in values]
+        for name, values in kept.items()
     }
 
 

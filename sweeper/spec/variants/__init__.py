@@ -9,7 +9,10 @@ from sweeper.spec.variants.clip_hba_behavior import ClipHbaBehavior
 from sweeper.spec.variants.clip_hba_meg import ClipHbaMeg
 
 DEFAULT_VARIANT = "clip-hba-behavior"
-VARIANTS = (DEFAULT_VARIANT, "clip-hba-meg")
+VARIANT_TYPES: Mapping[str, type[ClipHbaBehavior] | type[ClipHbaMeg]] = {
+    "clip-hba-behavior": ClipHbaBehavior,
+    "clip-hba-meg": ClipHbaMeg,
+}
 
 
 def _named(value: Any) -> Any:
