@@ -58,14 +58,14 @@ _OVER_TIME = _Recipe(
         **_BACKBONE,
         "data.manifest": "builtin:selfmade-meg",
         _LR: 4e-3,
-        "model.stages.lr_layers": 3e-2,
+        "model.stages.lr_layers": 1e-1,
         "model.targets.series": None,
         "model.targets.participants": None,
     },
     most={"model.adapter.vision_layers": 5, "model.stages.epochs": 8},
     published_lr=3e-5,
     batch=(48, 50),
-    epochs=40,
+    epochs=50,
 )
 
 

@@ -19,7 +19,10 @@ COUNTS = {
     "backbone_scale": 21,
     "controls": 36,
     "dora_rank": 21,
+    "behavior": 1,
     "length_grid": 136,
+    "loss_weights": 34,
+    "meg_group": 2,
     "perturbation_types": 28,
     "photos484": 20,
     "quickstart": 6,
@@ -44,7 +47,8 @@ def test_a_shipped_spec_loads_as_it_is_and_as_stand_in(path: Path) -> None:
         assert len(expand(spec)) == COUNTS[path.stem]
     for trial in expand(stand_in):
         config = trial.config
-        assert (config.data.manifest, config.model.backbone) == ("builtin:selfmade", "tiny-clip")
+        drawn = "builtin:selfmade-meg" if config.model.over_time else "builtin:selfmade"
+        assert (config.data.manifest, config.model.backbone) == (drawn, "tiny-clip")
         assert config.training.max_epochs <= 160
 
 

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from sweeper.data.features import FeatureCache
+from sweeper.store.local import LocalStore
+from sweeper.tasks.base import Workbench
 from sweeper.tasks.stimuli import Stimuli
 
 
@@ -136,7 +138,8 @@ def test_other_content_is_another_entry_and_the_same_is_not(engine, tmp_path):
 
     def new_entries(**changes) -> int:
         sweep, before = engine.sweep(**changes), entries(tmp_path)
-        prepare(sweep.trials[0].config, sweep.spec.evaluation, Cache(tmp_path), "cpu")
+        workbench = Workbench(cache=Cache(tmp_path), store=LocalStore(tmp_path / "store"), device="cpu")
+        prepare(sweep.trials[0].config, sweep.spec.evaluation, workbench)
         return len(entries(tmp_path) - before)
 
     assert new_entries() == 2, "pool and held-out set"

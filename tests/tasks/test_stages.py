@@ -22,7 +22,7 @@ def walk(rule: Stages, losses: list[tuple[float, float]]) -> tuple[TrainingState
 
 
 def test_an_epoch_is_accepted_where_both_losses_fall_below_the_best() -> None:
-    _, told = walk(Stages(patience=9), [(1.25, 0.7), (1.2, 0.8), (1.2, 0.79), (1.1, 0.79), (1.19, 0.5), (1.0, 0.4)])
+    _, told = walk(Stages(patience=9), [(1.25, 0.7), (1.2, 0.8), (1.2, 0.79), (1.1, 0.79), (1.2, 0.5), (1.0, 0.4)])
     assert [values["accepted"] for values in told] == [0, 0, 1, 0, 0, 1], "the start is 1.25 and P0"
 
 
