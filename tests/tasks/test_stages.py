@@ -5,7 +5,7 @@ import torch
 
 from sweeper.spec.variants.clip_hba_meg import Losses, Stages
 from sweeper.tasks.base import TrainingState
-from sweeper.tasks.stages import begin, go_back, review
+from sweeper.tasks.meg.stages import begin, go_back, review
 
 
 def walk(rule: Stages, losses: list[tuple[float, float]]) -> tuple[TrainingState, list[dict[str, float]]]:
