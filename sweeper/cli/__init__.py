@@ -6,7 +6,7 @@ from sweeper.cli.common import Group
 from sweeper.cli.planning import data, doctor, plan, schema, validate
 from sweeper.cli.reading import logs, results, status
 from sweeper.cli.running import cancel, retry, run, stop
-from sweeper.cli.sharing import completion, export, gc, sync, ui
+from sweeper.cli.sharing import completion, export, gc, saliency, sync, ui
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -31,6 +31,7 @@ _VERBS = {  # in the order in which `--help` lists them
     ui: "Serve the MLflow page.",
     sync: "Bring an MLflow server up to date.",
     export: "Write a trained adapter, weights or embeddings.",
+    saliency: "Show what a MEG model looks at over time.",
     gc: "Show what no sweep needs, or remove it.",
     data: "Look at data manifests.",
     doctor: "Compare network and data with the published ones.",

@@ -85,6 +85,36 @@ def export(sweep: str, store: str, stand_in: bool, as_json: bool, **wanted: Any)
 
 
 @click.command()
+@click.argument("trial", metavar="TRIAL")
+@store_option
+@click.option("--image", type=click.Path(path_type=Path), required=True, metavar="FILE", help="A picture.")
+@click.option("--times", metavar="START:STOP:STEP", help="Times in ms; default: all at which the model has a signal.")
+@click.option("--epoch", type=click.IntRange(min=0), help="Epoch; 0 is the untrained model.")
+@click.option("--state", type=click.Choice(["best", "last", "final"]), help="Instead of --epoch; default: best.")
+@click.option("--masks", type=click.IntRange(min=1), default=1000, show_default=True, help="Random masks.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the masks.")
+@click.option("--scaled", is_flag=True, help="Multiply the maps by the model's visual scaler over time.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder to write to.")
+@json_option
+def saliency(trial: str, as_json: bool, **asked: Any) -> None:
+    """Show what of a picture a trained MEG model looks at over time: frames, strip, GIF, array.
+
+    TRIAL is the beginning of a trial_id in `results`.
+    """
+    from sweeper.export.saliency import Asked, export_saliency
+
+    row = export_saliency(Asked(trial=trial, **asked))
+    if as_json:
+        click.echo(json.dumps({"schema_version": 1, "rows": [row]}, allow_nan=False))
+        return
+    click.echo(f"trial {row['trial_id'][:12]} ({row['trial']}), epoch {row['epoch']}, {len(row['times_ms'])} times")
+    if row["without_signal_ms"]:
+        click.echo(f"{len(row['without_signal_ms'])} of them without a signal of the model: their maps are empty")
+    shown = [name for name in row["files"] if not name.startswith("frames/")]
+    click.echo("\n".join(f"wrote {Path(row['out']) / name}" for name in [*shown, "frames/"]))
+
+
+@click.command()
 @store_option
 @click.option("--yes", is_flag=True, help="Remove it; without, it is only shown.")
 @json_option

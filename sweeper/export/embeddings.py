@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from sweeper_models.prompts import PROMPTS
 
-from sweeper.errors import Problem, StoreError
+from sweeper.errors import Problem, StoreError, SweeperError
 from sweeper.evaluation import OutputKey, set_id
 from sweeper.export.choice import Chosen
 from sweeper.inputs import held_out_sets
@@ -39,9 +39,15 @@ def write_embeddings(
                 raise _not_there(chosen, name, layer)
             columns = PROMPTS if layer == "output" else tuple(map(str, range(outputs.shape[1])))
             file = folder / f"{name}.{layer}.{format_}"
+            over_time = held_out.over_time
             if format_ == "npz":
                 rows = np.array(held_out.images.names)
-                np.savez(file, outputs=outputs, names=rows, dimensions=np.array(columns))
+                arrays = {"outputs": outputs, "names": rows, "dimensions": np.array(columns)}
+                arrays |= {} if over_time is None else {"times_ms": over_time.times_ms}
+                np.savez(file, allow_pickle=False, **arrays)
+            elif over_time is not None:
+                rule, remedy = "outputs over time are written as an array", "Use --format npz"
+                raise SweeperError(Problem(where="--format", rule=rule, got=format_, remedy=remedy))
             else:
                 import pandas as pd
 

@@ -70,6 +70,9 @@ def export_state(sweep: str, wanted: Wanted) -> dict[str, Any]:
         state=wanted.state,
         has=lambda state_id: embeddings or store.has("states", state_id),
     )
+    if chosen.trial.config.model.over_time and not embeddings:
+        rule, got = "only models whose outputs have no time axis can be written for peft and open_clip", "a MEG trial"
+        raise SweeperError(Problem(where="--what", rule=rule, got=got, remedy="Use --what embeddings"))
     about = _about(view, chosen, wanted.what)
     with _new_files(wanted.out, force=wanted.force) as folder:
         if embeddings:
