@@ -1,0 +1,183 @@
+"""MEG sweeps as a whole: forks, resume, subjects, states taken from other trials, saliency."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from sweeper.cli import main
+from sweeper.errors import DataError, SpecError
+from sweeper.store.local import LocalStore
+from sweeper.tasks.state import load_state
+
+FORKS = {
+    "perturbation": {"kind": "label_shuffle"},
+    "axes": {"perturbation.start": [2, 4], "perturbation.length": [1, 2]},
+    "training": {"max_epochs": 5},
+}
+
+
+@pytest.fixture(scope="module")
+def forks(meg_engine, tmp_path_factory):
+    """The store of a small grid of windows, in both stages, run undisturbed."""
+    store = tmp_path_factory.mktemp("meg") / "store"
+    assert meg_engine.run(store, **FORKS).status == "done"
+    return store
+
+
+def test_a_trial_through_the_tree_has_the_bits_of_the_same_trial_alone(meg_engine, forks, tmp_path, reading):
+    alone = {
+        "perturbation": {"kind": "label_shuffle", "start": 4, "length": 2},
+        "training": {"max_epochs": 5},
+    }
+    ran = meg_engine.run(tmp_path / "store", **alone)
+    assert ran.status == "done"
+    ours, theirs = reading.states(tmp_path / "store"), reading.states(forks)
+    common = ours.keys() & theirs.keys()
+    last = ran.sweep.trials[0].lineage.state_ids[5]
+    assert last in common
+    assert {key: ours[key] for key in common} == {key: theirs[key] for key in common}
+    ours, theirs = reading.records(tmp_path / "store"), reading.records(forks)
+    assert ours.keys() <= theirs.keys()
+    assert ours == {key: theirs[key] for key in ours}
+
+
+def test_interrupted_and_resumed_it_has_the_same_bits(meg_engine, forks, tmp_path, reading):
+    first = meg_engine.run(tmp_path / "store", stop_after=3, **FORKS)
+    assert first.status == "interrupted"
+    assert meg_engine.run(tmp_path / "store", **FORKS).status == "done"
+    assert reading.records(tmp_path / "store") == reading.records(forks)
+
+
+def test_training_that_ends_by_its_own_rule_completes_the_trial(meg_engine, tmp_path):
+    never = {"model": {"stages": {"epochs": 1, "patience": 2, "lr_layers": 50.0}}, "training": {"max_epochs": 9}}
+    ran = meg_engine.run(tmp_path / "store", **never)
+    (trial,) = ran.sweep.trials
+    rows = ran.outcome.view.rows(trial.trial_id)
+    assert (ran.status, ran.outcome.view.status(trial.trial_id)) == ("done", "complete")
+    assert max(rows) < 9
+    assert rows[max(rows)]["ended"] == 1
+    again = meg_engine.run(tmp_path / "store", **never)
+    assert (again.status, again.epochs_trained, again.backends) == ("done", 0, 0)
+
+
+def test_all_subjects_are_one_trial_each(meg_engine, tmp_path):
+    ran = meg_engine.run(tmp_path / "store", axes={"subject": "all"}, training={"max_epochs": 1})
+    assert [dict(trial.swept) for trial in ran.sweep.trials] == [{"subject": name} for name in "123"]
+    assert ran.status == "done"
+    view = ran.outcome.view
+    neural = [view.rows(trial.trial_id)[1]["rsa_neural_meg"] for trial in ran.sweep.trials]
+    assert len(set(neural)) == 3, "each against their own data"
+    assert [trial.config.subject for trial in meg_engine.sweep(axes={"subject": "2..3"}).trials] == ["2", "3"]
+    assert [trial.config.subject for trial in meg_engine.sweep(axes={"subject": [3, "1..2"]}).trials] == ["3", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("axis", "text"),
+    [
+        (["S9"], "subject: participants of meg, each named once. Got S9"),
+        ("3..1", "a range of subjects goes forward"),
+        ("1..9", "Got 9. Known: 1, 2, 3"),
+    ],
+)
+def test_a_subject_that_does_not_exist_is_told(meg_engine, axis, text):
+    with pytest.raises(DataError, match=text):
+        meg_engine.sweep(axes={"subject": axis})
+
+
+def test_subjects_belong_to_variants_with_participants(engine):
+    with pytest.raises(SpecError, match="subject belongs to variants"):
+        engine.spec(subject="1")
+    with pytest.raises(SpecError, match="time_shuffle does nothing to clip-hba-behavior"):
+        engine.spec(perturbation={"kind": "time_shuffle", "start": 1})
+
+
+# -- states of other trials -----------------------------------------------------------------------------------------
+
+
+def test_text_of_a_behaviour_trial_is_taken_once_it_is_finished(engine, meg_engine, tmp_path):
+    spec = tmp_path / "behavior.yaml"
+    training = {**engine.base["training"], "max_epochs": 2}
+    spec.write_text(json.dumps({**engine.base, "name": "behavior", "training": training}))
+    trial = engine.sweep(name="behavior", training={"max_epochs": 2}).trials[0]
+    wanted = {"model": {"text_from": str(spec)}, "training": {"max_epochs": 1}}
+    by_spec, by_id = meg_engine.sweep(**wanted), meg_engine.sweep(model={"text_from": trial.trial_id})
+    plain = meg_engine.sweep(training={"max_epochs": 1})
+    assert by_spec.trials[0].lineage.root == by_id.trials[0].lineage.root
+    assert by_spec.trials[0].lineage.root != plain.trials[0].lineage.root
+
+    store = tmp_path / "store"
+    with pytest.raises(SpecError, match=r"model.text_from: names a trial of this store"):
+        meg_engine.run(store, **wanted)
+    assert engine.run(store, stop_after=1, name="behavior", training={"max_epochs": 2}).status == "interrupted"
+    with pytest.raises(
+        SpecError, match=r"finished trial. Got trial .*, measured up to epoch 1. Run its spec to the end"
+    ):
+        meg_engine.run(store, **wanted)
+    assert engine.run(store, name="behavior", training={"max_epochs": 2}).status == "done"
+    with_text = meg_engine.run(store, **wanted)
+    without = meg_engine.run(store, name="plain", training={"max_epochs": 1})
+    assert (with_text.status, without.status) == ("done", "done")
+    losses = [ran.outcome.view.rows(ran.sweep.trials[0].trial_id)[1]["val_loss"] for ran in (with_text, without)]
+    assert losses[0] != losses[1]
+
+
+def test_training_starts_from_the_best_state_of_another_trial(meg_engine, tmp_path):
+    store = tmp_path / "store"
+    group = meg_engine.run(store, name="group", training={"max_epochs": 3})
+    (parent,) = group.sweep.trials
+    rows = group.outcome.view.rows(parent.trial_id)
+    best = min((epoch for epoch in rows if epoch), key=lambda epoch: rows[epoch]["val_loss"])
+    changes = {"model": {"start_from": parent.trial_id}, "axes": {"subject": ["1", "2"]}, "training": {"max_epochs": 1}}
+    ran = meg_engine.run(store, **changes)
+    assert ran.status == "done"
+    objects = LocalStore(store)
+    given = load_state(objects.get("states", parent.lineage.state_ids[best]), "cpu").parameters
+    for trial in ran.sweep.trials:
+        start = load_state(objects.get("states", trial.lineage.state_ids[0]), "cpu").parameters
+        assert all(np.array_equal(start[name], given[name]) for name in given)
+    other = {"model": {"start_from": parent.trial_id, "adapter": {"rank": 3}}, "training": {"max_epochs": 1}}
+    with pytest.raises(SpecError, match="the same adapters and times"):
+        meg_engine.run(store, **other)
+
+
+def test_a_spec_of_several_trials_is_no_source(meg_engine, tmp_path):
+    spec = tmp_path / "many.yaml"
+    spec.write_text(json.dumps({**meg_engine.base, "axes": {"subject": "all"}}))
+    with pytest.raises(SpecError, match=r"model.start_from: .* has one trial. Got 3 in"):
+        meg_engine.sweep(model={"start_from": str(spec)})
+
+
+# -- saliency -------------------------------------------------------------------------------------------------------
+
+
+def test_saliency_of_a_trial_is_written_and_is_the_same_again(meg_engine, forks, tmp_path):
+    trial = meg_engine.sweep(**FORKS).trials[0]
+    picture = tmp_path / "picture.png"
+    Image.fromarray(np.random.default_rng(1).integers(0, 255, (50, 60, 3), dtype=np.uint8)).save(picture)
+
+    def write(name, *options):
+        arguments = ["saliency", trial.trial_id[:12], "--store", str(forks), "--image", str(picture), "--masks", "30"]
+        return CliRunner().invoke(main, [*arguments, "--out", str(tmp_path / name), *options])
+
+    done = write("one", "--times", "0:200:50", "--json")
+    assert done.exit_code == 0, done.output
+    (row,) = json.loads(done.stdout)["rows"]
+    assert row["times_ms"] == [0, 50, 100, 150, 200]
+    assert row["without_signal_ms"] == [0]
+    maps = np.load(tmp_path / "one" / "saliency.npz")["saliency"]
+    assert maps.shape == (5, 40, 40)
+    assert not maps[0].any()
+    assert [each.max() for each in maps[1:]] == pytest.approx([1.0] * 4)
+    write("two", "--times", "0:200:50")
+    assert np.array_equal(maps, np.load(tmp_path / "two" / "saliency.npz")["saliency"])
+    assert (tmp_path / "two" / "saliency.gif").is_file()
+    other = write("three", "--times", "0:200:50", "--seed", "1")
+    assert other.exit_code == 0
+    assert not np.array_equal(maps, np.load(tmp_path / "three" / "saliency.npz")["saliency"])
+    assert "--times: the model has a signal" in write("four", "--times=-90:-50:10").output
+    assert "has no such trial" in CliRunner().invoke(
+        main, ["saliency", "zz", "--store", str(forks), "--image", str(picture), "--out", str(tmp_path / "x")]
+    ).output  # fmt: skip
