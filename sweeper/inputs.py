@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
+from sweeper_models.adapter import AdapterConfig, text_cut, vision_cut
+from sweeper_models.configs import read_config
 from sweeper_models.errors import ModelError as UnusableModel
 from sweeper_models.prompts import PROMPTS
 from sweeper_models.weights import WeightsFile, locate_weights
@@ -177,7 +179,7 @@ def require_inputs(configs: Iterable[TrialConfig]) -> None:
     asked: dict[tuple[object, ...], Callable[[], object]] = {}
     for config in configs:
         asked.setdefault((config.data, config.seeds.split), partial(dataset_of, config))
-        asked.setdefault((config.model,), partial(weights_of, config.model))
+        asked.setdefault((config.model,), partial(_require_adapter, config.model))
     errors: list[SweeperError] = []
     for look in asked.values():
         try:
@@ -194,6 +196,18 @@ def given_to(model: AnyModel) -> tuple[tuple[str, str], ...]:
     """Returns what a model takes from finished trials, by the trials' ids: always their best state."""
     asked = ((field, getattr(model, field, None)) for field in GIVEN)
     return tuple((field, f"best state of {trial}") for field, trial in asked if trial is not None)
+
+
+def _require_adapter(model: AnyModel) -> None:
+    """Makes sure that the weights of a model can be had and that its towers are as deep as its adapters ask."""
+    network = read_config(weights_of(model).config_name)
+    adapter = AdapterConfig(vision_layers=model.adapter.vision_layers, text_layers=model.adapter.text_layers)
+    try:
+        vision_cut(network, adapter)
+        text_cut(network, adapter)
+    except UnusableModel as error:
+        problem = Problem(where=f"model.{error.where}", rule=error.rule, got=error.got, remedy=error.remedy)
+        raise ModelError(problem) from error
 
 
 def inputs_of(config: TrialConfig, *, device: str, device_model: str | None = None) -> Inputs:

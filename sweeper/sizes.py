@@ -5,17 +5,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sweeper_models.adapter import AdapterConfig, count_adapter_parameters, prefix_shapes
+from sweeper_models.adapter import AdapterConfig, count_adapter_parameters, count_meg_parameters, prefix_shapes
 from sweeper_models.configs import read_config
 from sweeper_models.prompts import PROMPTS
 
 from sweeper.data.dataset import VALIDATION, HeldOut
 from sweeper.data.images import ImageSet
 from sweeper.inputs import dataset_of, held_out_sets, weights_of
+from sweeper.neural import series_of
 from sweeper.plan.estimate import Disk
 from sweeper.plan.tree import Segment, Tree
 from sweeper.plan.trials import Trial
 from sweeper.spec.schema import Evaluation, TrialConfig
+from sweeper.spec.variants.clip_hba_meg import ClipHbaMeg
 
 _BLOCK = 4096  # bytes that a file system hands out at a time
 _LEDGER = 1300  # bytes an epoch, measured on 13,277 epochs with 5 items each
@@ -78,8 +80,14 @@ def _adapter(config: TrialConfig) -> AdapterConfig:
 
 
 def _state_bytes(config: TrialConfig) -> int:
-    optimizer = config.training.optimizer
+    """Returns the size of a state: what is trained, its moments, and the best so far where a rule goes back to it."""
+    optimizer, model = config.training.optimizer, config.model
     copies = 1 + (1 if optimizer.momentum else _MOMENTS[optimizer.name])
+    if isinstance(model, ClipHbaMeg):
+        times = len(series_of(config, dataset_of(config)).times)
+        magnitude = model.adapter.magnitude
+        count = count_meg_parameters(_network(config), _adapter(config), num_times=times, magnitude=magnitude)
+        return (copies + 1) * _FLOAT * int(count)
     return copies * _FLOAT * int(count_adapter_parameters(_network(config), _adapter(config)))
 
 
@@ -100,7 +108,10 @@ def _features(config: TrialConfig, images: Iterable[ImageSet]) -> Mapping[tuple[
     if config.numerics.prefix == "full":
         return {}
     stored = _FLOAT if config.numerics.features == "fp32" else _FLOAT // 2
-    floats = sum(math.prod(shape) for shape in prefix_shapes(_network(config), _adapter(config)).values())
+    over_time, net = config.model.over_time, _network(config)
+    shapes = prefix_shapes(net, _adapter(config), every_block=over_time).values()
+    floats = sum(math.prod(shape) for shape in shapes)
+    floats += net["vision_cfg"]["layers"] * net["embed_dim"] if over_time else 0  # every block's, while it is frozen
     network = (weights_of(config.model).sha256, config.model.adapter.vision_layers, config.data.preprocessing, stored)
     return {(*network, some.digest): len(some) * floats * stored for some in images}
 

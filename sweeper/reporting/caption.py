@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sweeper.reporting.summary import RSA
 from sweeper.reporting.view import SweepView
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def caption(view: SweepView) -> Caption:
     spec = view.revision.spec
     return Caption(
         sweep=f"{spec.name} (STAND-IN data and model)" if spec.stand_in else spec.name,
-        reference=view.references.get(RSA, "no reference"),
+        reference=view.references.get(view.rsa_column, "no reference"),
         comparator=spec.recovery.comparator,
         tolerance=spec.recovery.tolerance,
         rsa_tolerance=spec.recovery.rsa_tolerance,

@@ -8,7 +8,7 @@ from sweeper.metrics.curves import first_minimum_epoch, seen_values
 from sweeper.plan.trials import Trial
 from sweeper.reporting.caption import COLORS, Caption, caption, new_figure, plain_axes, titled
 from sweeper.reporting.grids import Grid, grids, trial_label
-from sweeper.reporting.summary import LOSS, RSA
+from sweeper.reporting.summary import LOSS
 from sweeper.reporting.view import SweepView
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def _line(view: SweepView, trial: Trial, *, label: str, order: float | None = No
         label=label,
         order=order,
         val_loss=seen_values(view.curve(trial.trial_id, LOSS), first=first),
-        rsa=seen_values(view.curve(trial.trial_id, RSA), first=first),
+        rsa=seen_values(view.curve(trial.trial_id, view.rsa_column), first=first),
         window=window,
     )
 

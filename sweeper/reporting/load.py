@@ -18,9 +18,8 @@ from sweeper.plan.trials import Trial
 from sweeper.records import TRAINING_ITEM, Failure, Record
 from sweeper.reporting.dimensions import dimension_rows
 from sweeper.reporting.points import point_rows
-from sweeper.reporting.summary import RSA
 from sweeper.reporting.tables import curve_columns, curve_rows, trial_rows
-from sweeper.reporting.view import SweepView, state_ids_of
+from sweeper.reporting.view import SweepView, main_rsa, state_ids_of
 from sweeper.spec.document import parse_document
 from sweeper.spec.schema import SweepSpec
 from sweeper.spec.stand_in import STAND_IN_SUFFIX
@@ -190,7 +189,8 @@ def trials_named(view: SweepView, wanted: Iterable[str]) -> list[Trial]:
 
 def held_out_sets(revision: Revision) -> tuple[str, ...]:
     """Returns the ids of the sets that the behavioural RSA is measured on; several where folds are swept."""
-    return tuple(dict.fromkeys(item["set"] for item in revision.items if item["column"] == RSA))
+    main = main_rsa(revision.items)
+    return tuple(dict.fromkeys(item["set"] for item in revision.items if item["column"] == main))
 
 
 def _frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> "pd.DataFrame":

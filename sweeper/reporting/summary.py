@@ -10,7 +10,7 @@ from sweeper.metrics.summary import baseline_delta, heatmap_deviation, summarize
 from sweeper.plan.trials import Trial
 from sweeper.reporting.view import SweepView, plain
 
-LOSS, RSA = "val_loss", "rsa_behavioral"
+LOSS = "val_loss"
 Curve = Mapping[int, float]
 
 
@@ -31,7 +31,7 @@ def trial_row(view: SweepView, trial: Trial, swept_fields: tuple[str, ...]) -> d
 
 def summary_of(view: SweepView, trial: Trial) -> dict[str, Any]:
     """Returns the numbers of a trial over its own rows (from the window's start on)."""
-    loss, rsa = view.curve(trial.trial_id, LOSS), view.curve(trial.trial_id, RSA)
+    loss, rsa = view.curve(trial.trial_id, LOSS), view.curve(trial.trial_id, view.rsa_column)
     own = {epoch for epoch in loss if epoch >= trial.stop.start}
     if not own:
         return dict.fromkeys(_SUMMARY)
@@ -47,7 +47,7 @@ def summary_of(view: SweepView, trial: Trial) -> dict[str, Any]:
         "rsa_untrained": rsa.get(0),
     }
     if trial.baseline_id is not None:
-        base_loss, base_rsa = view.curve(trial.baseline_id, LOSS), view.curve(trial.baseline_id, RSA)
+        base_loss, base_rsa = view.curve(trial.baseline_id, LOSS), view.curve(trial.baseline_id, view.rsa_column)
         if any(epoch >= 1 for epoch in base_loss):
             numbers |= _delta(trial, loss, rsa, base_loss, base_rsa)
             if view.status(trial.baseline_id) == "complete":  # else its minimum may still move

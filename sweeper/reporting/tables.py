@@ -9,7 +9,7 @@ from typing import Any
 
 from sweeper.metrics.recovery import COMPARATORS
 from sweeper.reporting.formats import write as write
-from sweeper.reporting.summary import LOSS, RSA, Question, trial_row
+from sweeper.reporting.summary import LOSS, Question, trial_row
 from sweeper.reporting.view import SweepView, plain
 
 Row = dict[str, Any]
@@ -30,7 +30,7 @@ def trial_rows(view: SweepView) -> list[Row]:
     fields = swept_fields(view)
     common = {
         "comparator": view.revision.spec.recovery.comparator,
-        "rsa_reference": view.references.get(RSA),
+        "rsa_reference": view.references.get(view.rsa_column),
         "stand_in": view.revision.spec.stand_in,
     }
     return [{**trial_row(view, trial, fields), **common} for trial in view.trials.values()]
@@ -65,8 +65,8 @@ def tolerance_rows(view: SweepView, tolerances: Sequence[float] = TOLERANCES) ->
         if end is None or trial.baseline_id is None or view.status(trial.baseline_id) != "complete" or not loss:
             continue
         swept = dict(trial.swept)
-        rsa, last = view.curve(trial.trial_id, RSA), max(loss)
-        base_loss, base_rsa = view.curve(trial.baseline_id, LOSS), view.curve(trial.baseline_id, RSA)
+        rsa, last = view.curve(trial.trial_id, view.rsa_column), max(loss)
+        base_loss, base_rsa = view.curve(trial.baseline_id, LOSS), view.curve(trial.baseline_id, view.rsa_column)
         for comparator in COMPARATORS:
             ask = Question(
                 window_end=end,

@@ -14,7 +14,6 @@ from rich.text import Text
 from sweeper.metrics.recovery import COMPARATORS
 from sweeper.reporting.grids import Grid, grids, value_text
 from sweeper.reporting.points import asked_text, points_text
-from sweeper.reporting.summary import RSA
 from sweeper.reporting.tables import swept_fields, trial_rows
 from sweeper.reporting.view import SweepView
 
@@ -63,8 +62,10 @@ def render(view: SweepView, *, width: int | None = None, color: bool = False) ->
 def header(view: SweepView) -> str:
     """Returns the lines that say what the table shows: sweep, stand-in, reference, comparator, how it stands."""
     lines = first_lines(view)
-    reference, metric = view.references.get(RSA, "nothing"), view.revision.spec.evaluation.metric
-    lines.append(f"RSA ({metric} RDM) against {reference}, at the best validation loss; {_untrained(view)}")
+    reference, metric = view.references.get(view.rsa_column, "nothing"), view.revision.spec.evaluation.metric
+    over_time = any(trial.config.model.over_time for trial in view.trials.values())
+    mean = ", mean over times after the onset" if over_time else ""
+    lines.append(f"RSA ({metric} RDM{mean}) against {reference}, at the best validation loss; {_untrained(view)}")
     if any(trial.config.perturbation for trial in view.trials.values()):
         lines.extend(_about_windows(view))
     return "\n".join(lines) + "\n"
@@ -104,7 +105,7 @@ def failures_text(view: SweepView) -> str:
 
 
 def _untrained(view: SweepView) -> str:
-    found = [rows[0].get(RSA) for trial_id in view.trials if 0 in (rows := view.rows(trial_id))]
+    found = [rows[0].get(view.rsa_column) for trial_id in view.trials if 0 in (rows := view.rows(trial_id))]
     values = sorted({f"{value:.3f}" for value in found if isinstance(value, float)})
     return f"before training: {' to '.join(dict.fromkeys((values[0], values[-1])))}" if values else "not measured yet"
 

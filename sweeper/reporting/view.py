@@ -12,6 +12,7 @@ from sweeper.records import TRAINING_ITEM, Failure, Record, validation_loss
 from sweeper.store.sweeps import Revision
 
 Status = Literal["complete", "failed", "open"]
+_BEHAVIORAL = "rsa_behavioral"
 Value = float | int | str | None
 
 
@@ -46,6 +47,11 @@ class SweepView:
     def references(self) -> Mapping[str, str]:
         """Reference RDM behind each column."""
         return {item["column"]: item["reference"] for item in self.revision.items}
+
+    @cached_property
+    def rsa_column(self) -> str:
+        """The column that trials are compared by."""
+        return main_rsa(self.revision.items)
 
     def rows(self, trial_id: str) -> dict[int, dict[str, Value]]:
         """Returns all columns by epoch along a trial's lineage, from 0 to its end or to the first gap."""
@@ -126,6 +132,12 @@ class SweepView:
 def _losses(rows: Mapping[int, Mapping[str, Value]]) -> dict[int, float]:
     found = ((epoch, validation_loss(row)) for epoch, row in rows.items())
     return {epoch: loss for epoch, loss in found if loss is not None}
+
+
+def main_rsa(items: Iterable[Mapping[str, Any]]) -> str:
+    """Returns the main RSA among the items of a sweep: the behavioural one, else the first."""
+    columns = [item["column"] for item in items]
+    return _BEHAVIORAL if _BEHAVIORAL in columns or not columns else columns[0]
 
 
 def state_ids_of(trials: Iterable[Trial]) -> list[str]:

@@ -48,7 +48,7 @@ def known_keys(path: tuple[str, ...], kind: str | None = None, root: type[SpecMo
 
     Args:
         path: names from the top, e.g. `("training", "optimizer")`; () for the sections.
-        kind: the perturbation kind or the model variant, where it is known.
+        kind: the perturbation kind or the model variant on the way, where it is known.
         root: the type at the top.
     """
     models: tuple[type[SpecModel], ...] = (root,)
@@ -56,8 +56,8 @@ def known_keys(path: tuple[str, ...], kind: str | None = None, root: type[SpecMo
         fields = [model.model_fields[name] for model in models if name in model.model_fields]
         if fields or len(path) == 1:  # else it is the key of a mapping, whose values are of the types found above it
             models = tuple(found for field in fields for found in models_in(field.annotation))
-    chosen = [model for model in models if kind is not None and kind in _kinds(model)] or models
-    return tuple(dict.fromkeys(name for model in chosen for name in model.model_fields))
+            models = tuple(model for model in models if kind is not None and kind in _kinds(model)) or models
+    return tuple(dict.fromkeys(name for model in models for name in model.model_fields))
 
 
 def _kinds(model: type[SpecModel]) -> tuple[Any, ...]:

@@ -193,10 +193,19 @@ def _tag(path: Path, value: Any, context: Mapping[str, Any]) -> Finding:
 
 def _unknown(path: Path, raw: Any, root: type[SpecModel]) -> Finding:
     *parents, name = path
-    _, section = follow(parents, raw)
-    tag = next((tag for tag in TAGS if tag in section), None) if isinstance(section, Mapping) else None
-    kind = None if tag is None else section[tag]
+    tag, kind = _tag_on(parents, raw)
     place = tuple(part for part in parents if isinstance(part, str))
-    known = known_keys(place, kind if isinstance(kind, str) else None, root)
-    rule = f"{dotted(path)} is not a known key" + (f" of {tag} {kind}" if isinstance(kind, str) else "")
+    known = known_keys(place, kind, root)
+    rule = f"{dotted(path)} is not a known key" + (f" of {tag} {kind}" if kind is not None else "")
     return Finding(path=path, rule=rule, remedy=suggest(str(name), known), kind="unknown")
+
+
+def _tag_on(path: Iterable[str | int], raw: Any) -> tuple[str | None, str | None]:
+    """Returns the tag, and its value, of the last part on a path that has one."""
+    found: tuple[str | None, str | None] = None, None
+    for length in range(len(parts := tuple(path)) + 1):
+        _, section = follow(parts[:length], raw)
+        for tag in TAGS if isinstance(section, Mapping) else ():
+            if isinstance(value := section.get(tag), str):
+                found = tag, value
+    return found

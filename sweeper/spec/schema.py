@@ -180,6 +180,9 @@ def _as_tuple(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else (value,)
 
 
+_FEWEST_STIMULI = 3  # of an RDM: with two there is one pair
+
+
 def _as_id(value: Any) -> Any:
     """Participants are often numbered: a whole number is the id that it spells."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
@@ -220,6 +223,9 @@ class TrialConfig(SpecModel):
         if self.subject is not None and not self.model.over_time:
             rule = f"subject belongs to variants that are trained on participants' data; {variant} is not"
             raise broken_rule(rule, "subject", "model.variant", got=self.subject)
+        if self.model.over_time and self.training.batch_size < _FEWEST_STIMULI:
+            rule = f"{variant} compares stimuli in RDMs, so training.batch_size is at least {_FEWEST_STIMULI}"
+            raise broken_rule(rule, "training.batch_size", "model.variant", got=self.training.batch_size)
         for index, window in enumerate(self.perturbation):
             if not window.effect.acts(over_time=self.model.over_time):
                 rule = f"perturbation kind {window.kind} does nothing to {variant}"

@@ -144,3 +144,22 @@ def test_loading_needs_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("sections", "place", "text"),
+    [
+        ("training: {batch_size: 2}", "4:24", "training.batch_size is at least 3. Got 2"),
+        ("subject: [1]", "4:10", "subject must be text"),
+        ("axes: {subject: 5}", "4:17", "axis subject must be a list of values"),
+        ("axes: {model.loss.w1: [0, 1], model.loss.w2: [0], model.loss.w3: [0]}", "4:24", "one of model.loss.w1, w2"),
+    ],
+)
+def test_what_a_meg_spec_must_not_say_is_told_at_its_place(sections, place, text):
+    head = "name: x\ndata: {manifest: m}\nmodel: {variant: clip-hba-meg}\n"
+    with pytest.raises(SpecError) as error:
+        parse_spec(head + sections, "f.yaml")
+    told = [str(problem) for problem in error.value.problems]
+    assert len(told) == 1, told
+    assert told[0].startswith(f"f.yaml:{place}: "), told
+    assert text in told[0]
