@@ -1,6 +1,7 @@
 """A small engine that the tests of tasks, training and execution share: one drawn data set, one feature cache."""
 
 import json
+import signal
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+# `make test &` in a script starts us with Ctrl-C ignored, and all that tests start and interrupt would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MANIFEST = """\
 name: small

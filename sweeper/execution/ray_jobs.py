@@ -4,11 +4,13 @@ import asyncio
 import json
 import logging
 import os
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
 import aiohttp
@@ -114,13 +116,15 @@ class VerbJob:
     def follow(self, show: Callable[[str], None]) -> Ended:
         """Hands over what the verb says while it runs, and returns when it has ended; breaks of the line are bridged.
 
+        Ctrl-C leaves at once, whatever the line does: it is raised here, and the job goes on.
+
         Raises:
             ClusterError: the head answers no longer, or could not start the job.
         """
         answered = time.monotonic()
         while True:
             try:
-                asyncio.run(self._tail(show))
+                self._tail(show)
                 if (info := self._info()).status.is_terminal():
                     return self._ended(info)
                 answered = time.monotonic()
@@ -150,9 +154,9 @@ class VerbJob:
     def _info(self) -> JobDetails:
         return self._client.get_job_info(self.job_id)
 
-    async def _tail(self, show: Callable[[str], None]) -> None:
+    def _tail(self, show: Callable[[str], None]) -> None:
         skipped = 0  # Ray begins every tail at the first line
-        async for text in self._client.tail_job_logs(self.job_id):
+        for text in _beside(self._client.tail_job_logs(self.job_id)):
             new = text[max(0, self._seen - skipped) :]
             skipped += len(text)
             self._seen = max(self._seen, skipped)
@@ -172,6 +176,32 @@ class VerbJob:
             )
             raise ClusterError(problem)
         return Ended(exit_code=info.driver_exit_code, output=self._log.output() or b"", said=said)
+
+
+def _beside(pieces: AsyncIterator[str]) -> Iterator[str]:
+    """Yields what arrives in a thread of its own.
+
+    In this thread asyncio would turn Ctrl-C into the cancellation of a task, which a line that breaks at that moment
+    swallows. Whoever leaves leaves the thread behind, which ends with the process.
+    """
+    arrived: SimpleQueue[str | BaseException | None] = SimpleQueue()
+
+    async def take() -> None:
+        async for piece in pieces:
+            arrived.put(piece)
+
+    def take_all() -> None:
+        try:
+            asyncio.run(take())
+            arrived.put(None)
+        except BaseException as error:  # raised below
+            arrived.put(error)
+
+    threading.Thread(target=take_all, name="sweeper-follow", daemon=True).start()
+    while (piece := arrived.get()) is not None:
+        if isinstance(piece, BaseException):
+            raise piece
+        yield piece
 
 
 @contextmanager

@@ -1,5 +1,8 @@
 """How a job is followed when the head or the line to it fails (with a played client: a real one fails at random)."""
 
+import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
@@ -57,6 +60,28 @@ def test_a_line_that_breaks_is_taken_up_where_it_broke() -> None:
     ended = job(0, 35, 3, 50).follow(shown.append)
     assert "".join(shown) + ended.said == "first\nsecond\nthird\n"
     assert (ended.exit_code, ended.output) == (0, b"table\n")
+
+
+class Interrupted(Client):
+    """A head whose line breaks at the moment at which the user presses Ctrl-C."""
+
+    async def tail_job_logs(self, job_id: str) -> AsyncIterator[str]:
+        if not self.breaks:
+            raise RuntimeError("it was followed again")
+        yield LOG[: self.breaks.pop()]
+        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            await asyncio.sleep(1)
+        except asyncio.CancelledError:
+            raise RuntimeError("the line broke") from None
+
+
+def test_who_leaves_has_left_also_when_the_line_breaks_at_that_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sweeper.execution.ray_jobs import VerbJob
+
+    monkeypatch.setattr("sweeper.execution.ray_jobs._LOST_S", 1.0)
+    with pytest.raises(KeyboardInterrupt):
+        VerbJob(Interrupted([30]), "job", problem, "plain").follow(lambda text: None)  # type: ignore[arg-type]
 
 
 def test_a_head_that_is_gone_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,16 +68,11 @@ def head() -> Iterator[str]:
             time.sleep(0.2)
         yield f"http://127.0.0.1:{dashboard}"
     finally:
-        started = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        for each in started:
+        for each in psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []:
             with suppress(psutil.NoSuchProcess):
                 each.kill()
+        process.kill()
+        process.wait()
         log.close()
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -100,10 +95,14 @@ class Laptop:
         )
 
     def __call__(self, *words: str, rc: int | None = 0) -> tuple[str, str]:
-        process = self.start(*words)
-        out, err = process.communicate(timeout=300)
-        assert rc in (None, process.returncode), f"{words}: {process.returncode}\n{out}\n{err}"
-        return out, err
+        return ended(self.start(*words), rc)
+
+
+def ended(process: "subprocess.Popen[str]", rc: int | None = 0) -> tuple[str, str]:
+    """Returns what a process printed and said, once it has ended with this exit code; None: with any."""
+    out, err = process.communicate(timeout=300)
+    assert rc in (None, process.returncode), f"{process.args!r}: {process.returncode}\n{out}\n{err}"
+    return out, err
 
 
 @pytest.fixture
@@ -125,52 +124,43 @@ def test_a_sweep_is_submitted_followed_and_read_from_another_folder(head: str, l
     assert "epochs trained" in err, "what the run says is followed"
     assert "epochs trained" not in out
     assert "Running entrypoint" not in err, "Ray's own lines are not shown"
-    status = json.loads(laptop("status", "specs/tiny.yaml", "--json", *there)[0])
-    assert {row["status"] for row in status["rows"]} == {"complete"}
-    words = ["results", "tiny", "--format", "parquet", "--curves", "--store", str(tmp_path / "store")]
-    words = [str(BIN / "sweeper"), *words]
+    asked = laptop.start("status", "specs/tiny.yaml", "--json", *there)
+    words = [str(BIN / "sweeper"), "results", "tiny", "--format", "parquet", "--curves", *there[:2]]
     far, here = (
         subprocess.run(words, cwd=laptop.folder, env=environment, stdout=subprocess.PIPE, check=True).stdout
         for environment in ({**laptop.environment, "RAY_ADDRESS": head}, laptop.environment)
     )
     assert far == here, "every byte arrives"
     assert len(here) > 1000
-
-
-def interrupted(process: "subprocess.Popen[str]") -> str:
-    """Presses Ctrl-C until a process ends, as people do: a line that breaks at that moment may swallow one."""
-    for _ in range(20):
-        process.send_signal(signal.SIGINT)
-        try:
-            return process.communicate(timeout=10)[1]
-        except subprocess.TimeoutExpired:
-            continue
-    raise AssertionError("it goes on")
+    status = json.loads(ended(asked)[0])
+    assert {row["status"] for row in status["rows"]} == {"complete"}
 
 
 def test_who_leaves_does_not_stop_it(head: str, laptop: Laptop, tmp_path: Path) -> None:
-    there = ("--store", str(tmp_path / "store"), "--address", head)
+    store = tmp_path / "store"
+    there = ("--store", str(store), "--address", head)
     run = ("run", "specs/long.yaml", "--backend", "local", "--tracking-uri", "off", *there)
     follower = laptop.start(*run)
     assert follower.stderr is not None
-    for line in follower.stderr:
-        if "epochs trained" in line:
-            break
-    err = interrupted(follower)
-    assert follower.returncode == 130
-    assert f"sweeper stop long --store {tmp_path / 'store'} --address {head}" in err
-    _, err = laptop(*run, rc=2)
-    assert "which runs long" in err, "the lease says who runs it"
-    looker = laptop.start("logs", "long", "--follow", *there)
+    assert any("epochs to train" in line for line in follower.stderr), "the lease is taken"
+    follower.send_signal(signal.SIGINT)
+    _, err = ended(follower, rc=130)
+    assert f"sweeper stop long --store {store} --address {head}" in err
+    again, looker = laptop.start(*run), laptop.start("logs", "long", "--follow", *there)
     assert looker.stdout is not None
     assert looker.stdout.readline(), "what it says can be followed again"
     looker.send_signal(signal.SIGINT)
-    looker.communicate(timeout=240)
-    assert looker.returncode == 0, "who only looks interrupts nothing"
+    ended(looker)  # with 0: who only looks interrupts nothing
+    assert "which runs long" in ended(again, rc=2)[1], "the lease says who runs it"
+    wait_for(lambda: len(list((store / "records").glob("*/*"))) > 1)  # the first is of the untrained model
     assert "asked process" in laptop("stop", "long", *there)[0]
-    give_up_at = time.monotonic() + 240
-    while "Got no run" not in laptop("stop", "long", "--store", str(tmp_path / "store"), rc=None)[1]:
-        assert time.monotonic() < give_up_at, "it drains"
-        time.sleep(0.5)
+    wait_for(lambda: "Got no run" in laptop("stop", "long", *there[:2], rc=None)[1])  # it drains
     rows = json.loads(laptop("status", "long", "--json", *there[:2])[0])["rows"]
     assert any(row["status"] == "open" and row["last_epoch"] > 0 for row in rows), "what it had trained is kept"
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    give_up_at = time.monotonic() + 240
+    while not condition():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.5)
