@@ -44,10 +44,6 @@ def _items_of_set(
     over_time = held_out.over_time
     if over_time is not None and layer != "output":
         raise _no_such_layer(layer)
-    if name == VALIDATION and over_time is not None:
-        for course in over_time.references:
-            yield course_item(VALIDATION_RSA, key, course, evaluation.metric, over_time)
-        return
     if name == VALIDATION:
         yield rsa_item(f"{VALIDATION_RSA}{suffix}", key, TARGETS, _validation_rdm(held_out), evaluation.metric)
         return

@@ -124,7 +124,8 @@ class Space:
             yield own
 
     def _check_objectives(self) -> None:
-        columns = {item.column for item in self.corners.all_items()} | {"val_loss"}
+        columns = {item.column for item in self.corners.all_items()}
+        columns |= {column for trial in self.corners.trials for column in trial.config.model.measured_in_training}
         for index, objective in enumerate(self.search.objectives):
             if objective.metric not in columns:
                 problem = Problem(

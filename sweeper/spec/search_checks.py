@@ -18,7 +18,9 @@ from sweeper.spec.search import Objective, Range, corners
 _WHY_NOT_SEARCHED = {
     "data": "points are compared on the same stimuli",
     "seeds": "search.seeds trains each point with several",
+    "subject": "points are compared on the same people's data; make it an axis",
 }
+_FAIR = ("rsa_validation", "val_loss")
 _COMPARABLE_ANYWAY = ("data.preprocessing",)
 
 
@@ -62,10 +64,15 @@ class SearchChecks:
             config: a point's.
         """
         for path, objective in self._objectives():
-            reason = None if objective.is_test else config.model.incomparable(objective.metric, tuple(self._space))
+            reason = None if objective.is_test else self._why_unfair(config, objective.metric)
             if reason is not None:
                 rule = f"search.objectives must compare points fairly; {objective.metric} does not: {reason}"
-                self._report.tell(path, rule, remedy="Take rsa_validation or val_loss")
+                fair = [metric for metric in _FAIR if self._why_unfair(config, metric) is None]
+                remedy = f"Take {' or '.join(fair)}" if fair else "Search other fields"
+                self._report.tell(path, rule, remedy=remedy)
+
+    def _why_unfair(self, config: TrialConfig, metric: str) -> str | None:
+        return config.model.incomparable(metric, tuple(self._space))
 
     def _check_test_objectives(self) -> None:
         for path, objective in self._objectives():
@@ -75,6 +82,8 @@ class SearchChecks:
                 self._report.tell(path, rule, objective.metric, remedy)
 
     def _objectives(self) -> Iterator[tuple[Path, Objective]]:
+        if "objectives" not in self._section:
+            yield ("search",), Objective()
         objectives = self._section.get("objectives", ())
         for index, raw in enumerate(objectives if isinstance(objectives, list) else ()):
             with suppress(ValidationError):  # told with the other types

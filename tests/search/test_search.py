@@ -199,6 +199,30 @@ def test_the_optuna_storage_shows_what_was_told(engine: Any, tmp_path: Path) -> 
     assert study.metric_names == ["rsa_validation", "val_loss"]
 
 
+def test_every_field_of_the_dynamic_model_is_searched_by_its_validation_rsa(meg_engine: Any, tmp_path: Path) -> None:
+    """No item measures it: it is a value of the training record, undefined where the model has no RDM."""
+    from sweeper.reporting.points import results_of
+
+    space = {
+        "model.loss.w1": {"low": 0.5, "high": 1.0},
+        "model.loss.w2": {"low": 0.01, "high": 1.0, "log": True},
+        "model.loss.w3": {"choices": [0.0, 0.15]},
+        "model.adapter.rank": {"low": 1, "high": 3},
+        "model.stages.lr_layers": {"low": 1e-3, "high": 1e-1, "log": True},
+        "training.optimizer.lr": {"low": 1e-3, "high": 1e-1, "log": True},
+        "model.curves.window_ms": {"choices": [0.0, 25.0]},
+    }
+    ran = meg_engine.run(tmp_path / "store", **searching(3, space=space))
+    results = results_of(ran.outcome.view)
+    assert (ran.status, [result.status for result in results]) == ("done", ["complete"] * 3)
+    assert len({result.values for result in results}) == 3
+    for result in results:
+        (trial,) = result.point.trials
+        rows = {epoch: row for epoch, row in ran.outcome.view.rows(trial.trial_id).items() if epoch}
+        best = min(rows, key=lambda epoch, rows=rows: rows[epoch]["val_loss"])
+        assert result.values == (rows[best]["rsa_validation"],)
+
+
 def test_lists_can_be_choices(engine: Any, tmp_path: Path) -> None:
     space = {"training.optimizer.betas": {"choices": [[0.9, 0.999], [0.8, 0.99]]}}
     ran = engine.run(tmp_path / "store", **searching(2, space=space, sampler={"name": "grid"}))

@@ -66,6 +66,11 @@ BODIES = [
     ),
     ("search: {space: {data.fold: {choices: [0]}}, limits: {points: 1}}", "4:18", "compared on the same stimuli"),
     ("search: {space: {seeds.init: {low: 1, high: 2}}, limits: {points: 1}}", "4:18", "search.seeds trains each point"),
+    (
+        "search: {space: {subject: {choices: [a, b]}}, limits: {points: 1}}",
+        "4:18",
+        "points are compared on the same people's data",
+    ),
     ("search: {space: {resources.gpu: {choices: [0]}}, limits: {points: 1}}", "4:18", "resources.gpu cannot be swept"),
     (
         f"search: {{space: {{{RANK}}}, limits: {{points: 1}}, first: [{{model.adapter.rank: 9}}]}}",
@@ -115,6 +120,59 @@ def test_every_mistake_is_told_at_its_place(body: str, place: str, fragment: str
     found = [str(problem) for problem in raised.value.problems]
     assert any(text.startswith(f"f.yaml:{place}:") and fragment in text for text in found), found
     assert not any("pydantic" in text or "Input should" in text for text in found)
+
+
+MEG = "name: x\ndata: {manifest: m.yaml}\nmodel: {variant: clip-hba-meg, loss: {validation: batches}}\n"
+UNIT = "{low: 0.5, high: 2.0}"
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("model.loss.w1", UNIT),
+        ("model.loss.w3", UNIT),
+        ("model.loss", "{choices: [{w2: 0.5}, {w2: 1.0}]}"),
+        ("model.adapter.rank", "{low: 1, high: 8}"),
+        ("model.curves.window_ms", UNIT),
+        ("model.backbone", "{choices: [ViT-L-14, ViT-B-32]}"),
+        ("data.preprocessing", "{choices: [things, clip]}"),
+        ("training.batch_size", "{low: 8, high: 64}"),
+    ],
+)
+def test_a_weighted_and_normalised_loss_compares_no_points(name: str, written: str) -> None:
+    """Smaller weights would win, or whoever starts worse; the RSA of the same fields is fair."""
+    head = f"{MEG}search: {{space: {{{name}: {written}}}, limits: {{points: 1}}, objectives: [{{metric: "
+    with pytest.raises(SpecError) as raised:
+        parse_spec(f"{head}val_loss}}]}}", "f.yaml")
+    (problem,) = raised.value.problems
+    column = head.splitlines()[-1].index("{metric: ") + len("{metric: ") + 1
+    assert problem.where == f"f.yaml:4:{column}"
+    assert f"weighted and normalised by what is searched ({name})" in problem.rule
+    assert problem.remedy == "Take rsa_validation"
+    assert parse_spec(f"{head}rsa_validation}}]}}", "f.yaml").search is not None
+
+
+def test_where_the_loss_is_the_same_for_all_points_it_may_compare_them() -> None:
+    body = "search: {space: {training.optimizer.lr: {low: 0.1, high: 0.2}}, limits: {points: 1}, objectives: [{metric: "
+    assert parse_spec(f"{MEG}{body}val_loss}}]}}", "f.yaml").search is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("model.targets.participants", "{choices: [[a], [b]]}"),
+        ("model.targets", "{choices: [{series: a}, {series: b}]}"),
+        ("model.curves.source", "{choices: [data, ones]}"),
+    ],
+)
+@pytest.mark.parametrize("objectives", ["", ", objectives: [{}]"])
+def test_an_rsa_against_something_else_compares_no_points(name: str, written: str, objectives: str) -> None:
+    """The objective that nobody wrote is one, too."""
+    with pytest.raises(SpecError) as raised:
+        parse_spec(f"{MEG}search: {{space: {{{name}: {written}}}, limits: {{points: 1}}{objectives}}}", "f.yaml")
+    (problem,) = raised.value.problems
+    assert f"what it is compared with, or at which times, depends on {name}" in problem.rule
+    assert problem.remedy == "Search other fields"
 
 
 def test_mistakes_are_told_all_at_once() -> None:

@@ -93,6 +93,8 @@ class ClipHbaMeg(SpecModel):
     """CLIP whose layers are weighted over time, so that its RDMs follow neural RDMs."""
 
     over_time: ClassVar[bool] = True
+    measured_in_training: ClassVar[tuple[str, ...]] = ("val_loss", "rsa_validation")
+    """Columns that training measures on the validation stimuli; all else on them is an evaluation item."""
     variant: Literal["clip-hba-meg"]
     """Which model variant."""
     backbone: str = "ViT-L-14"
@@ -128,12 +130,12 @@ class ClipHbaMeg(SpecModel):
             searched: dotted names of the fields.
         """
         if metric == "rsa_validation":
-            return None
+            moving = _among(searched, ("model.targets", "model.curves.source"))
+            return f"what it is compared with, or at which times, depends on {moving}" if moving else None
         if metric == "val_loss":
-            changing = [name for name in searched if name.split(".")[0] in ("model", "subject")]
-            if not changing:
-                return None
-            return f"the total loss is weighted and normalised by what is searched ({', '.join(sorted(changing))})"
+            in_batches = ("training.batch_size",) if self.loss.validation == "batches" else ()
+            moving = _among(searched, ("model", "data", *in_batches))
+            return f"the total loss is weighted and normalised by what is searched ({moving})" if moving else None
         return "it says nothing about stimuli that were not trained on, or is not measured"
 
     def regime(self, inputs: Mapping[str, str]) -> dict[str, object]:
@@ -144,3 +146,11 @@ class ClipHbaMeg(SpecModel):
         """
         by_content = {"backbone", "pretrained", "activation", "text_from", "start_from", "targets"}
         return {**self.model_dump(exclude=by_content), **inputs}
+
+
+def _among(searched: Collection[str], fields: Collection[str]) -> str:
+    """Returns the searched names that are one of some fields, part of one, or hold one; sorted, as text."""
+    found = (
+        name for name in searched if any(f"{name}.".startswith(f"{f}.") or f.startswith(f"{name}.") for f in fields)
+    )
+    return ", ".join(sorted(found))

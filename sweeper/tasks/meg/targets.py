@@ -18,14 +18,19 @@ from sweeper.spec.schema import TrialConfig
 
 
 class NeuralTargets:
-    """Mean RDMs of the people that a configuration is trained on, at the times that its losses count."""
+    """Mean RDMs of the people that a configuration is trained on, at the times that its losses count.
+
+    Attributes:
+        counted: int64, the times that evaluation counts, whatever the losses do: models are compared at them.
+        times: int64 [T'], the times that losses count.
+    """
 
     def __init__(self, config: TrialConfig, dataset: Dataset, folder: Path, device: torch.device) -> None:
         """Opens them; large ones are kept in a folder that workers share."""
         series = series_of(config, dataset)
         self._view = series.mean(target_participants(config, series), dataset.pool.names, folder=folder)
-        self._counted = counted_times(config, series)
         self._device = device
+        self.counted: NDArray[np.int64] = np.flatnonzero(counted_times(config, series))
         self.times: NDArray[np.int64] = np.arange(len(series.times))
 
     def count(self, times: str, defined: NDArray[np.bool_]) -> None:
@@ -35,7 +40,7 @@ class NeuralTargets:
             times: `all` or `after_onset`.
             defined: bool [T], where the model has a signal.
         """
-        self.times = np.arange(len(defined)) if times == "all" else np.flatnonzero(self._counted & defined)
+        self.times = np.arange(len(defined)) if times == "all" else self.counted[defined[self.counted]]
 
     def of(self, rows: NDArray[np.int64]) -> Tensor:
         """Returns the RDMs over some stimuli of the pool: float32 [T', P]."""
@@ -56,13 +61,18 @@ class NeuralTargets:
         return TableStatistics(mean=float(mean), std=std, dimension_means=moments[:, 0].astype(np.float32))
 
     def mean_rsa(self, embeddings: NDArray[np.float32], rows: NDArray[np.int64]) -> float | None:
-        """Returns the mean over time of the RSA of embeddings [T', n, D] of some stimuli; None: it is undefined."""
+        """Returns the mean over the counted times of the RSA of some stimuli; None: it is undefined at all of them.
+
+        Args:
+            embeddings: [C, n, D], at the C counted times.
+            rows: n stimuli of the pool.
+        """
         key = rows.tobytes()
         if key not in self._ranks:
-            self._ranks[key] = ranked(self.of(rows).double().cpu().numpy())
+            self._ranks[key] = ranked(_triangles(self._view.batch(rows), self.counted))
         course = rsa_course(rdm_course(embeddings), self._ranks[key])
         try:
-            return summarize_course(course, self._view.times[self.times], np.ones(len(course))).mean
+            return summarize_course(course, self._view.times[self.counted], np.ones(len(course))).mean
         except UndefinedMetric:
             return None
 
@@ -71,5 +81,10 @@ class NeuralTargets:
         return {}
 
     def _pairs(self, rdms: NDArray[np.float32]) -> Tensor:
-        first, second = np.triu_indices(rdms.shape[1], k=1)
-        return torch.from_numpy(np.ascontiguousarray(rdms[self.times][:, first, second])).to(self._device)
+        return torch.from_numpy(_triangles(rdms, self.times)).to(self._device)
+
+
+def _triangles(rdms: NDArray[np.float32], times: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Returns the upper triangles of RDMs [T, n, n] at some times: float32 [T', P]."""
+    first, second = np.triu_indices(rdms.shape[1], k=1)
+    return np.ascontiguousarray(rdms[times][:, first, second])

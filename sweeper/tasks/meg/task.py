@@ -100,7 +100,7 @@ class MegTask:
         )
         values = {"val_loss": float(total), **{COLUMNS[name]: loss for name, loss in losses.items()}}
         rsa = self._targets.mean_rsa(
-            self._outputs(state.parameters, self._pool, self._split.val, self._targets.times), self._split.val
+            self._outputs(state.parameters, self._pool, self._split.val, self._targets.counted), self._split.val
         )
         outputs = {
             OutputKey(set_id=name, layer="output"): self._outputs(
