@@ -138,6 +138,15 @@ def test_every_published_way_is_another_training(meg_engine, task, regime, chang
     assert [values["val_loss"] for values in ours] != [values["val_loss"] for values in theirs]
 
 
+def test_the_validation_rsa_counts_the_same_times_whatever_the_losses_count(meg_engine):
+    """A window of 50 ms lends the times before the onset a signal, which losses over all times see."""
+    models = [{"curves": {"window_ms": 50.0}, "loss": {"times": times}} for times in ("after_onset", "all")]
+    tasks = [meg_engine.task(model=model) for model in models]
+    measured = [task.evaluate(task.init_state(1)).values for task in tasks]
+    assert measured[0]["val_loss_pearson"] != measured[1]["val_loss_pearson"]
+    assert measured[0]["rsa_validation"] == measured[1]["rsa_validation"]
+
+
 def test_each_subject_is_trained_on_their_own_data_from_the_same_start(meg_engine):
     tasks = [meg_engine.task(subject=subject) for subject in ("1", "2")]
     starts = [task.init_state(1) for task in tasks]
