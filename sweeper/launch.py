@@ -13,6 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from sweeper.driver import Outcome, Progress, Run, run_sweep
+from sweeper.errors import Problem, SpecError
 from sweeper.execution.base import Backend
 from sweeper.execution.devices import find_device, gpus_per_trial
 from sweeper.execution.prepare import (
@@ -36,6 +37,7 @@ from sweeper.store.objects import ObjectStore
 from sweeper.store.opening import find_store, open_store
 from sweeper.store.points import read_points
 from sweeper.store.shares import ask_share, asked_share
+from sweeper.tracking.address import checked_uri
 from sweeper.tracking.base import NullTracker, Tracker
 
 if TYPE_CHECKING:
@@ -295,6 +297,7 @@ def sync_sweep(name: str, store_path: str | Path, asked: str | None) -> str:
 
     Raises:
         StoreError: there is no store, or no such sweep in it.
+        SpecError: it is no tracking URI.
         TrackingError: the server cannot be reached.
     """
     from sweeper.tracking.mlflow_tracker import experiment_name, sync
@@ -303,15 +306,28 @@ def sync_sweep(name: str, store_path: str | Path, asked: str | None) -> str:
     while True:
         is_running, view = driven_sweep(store) == name, open_view(store, name)
         uri = tracking_uri(asked, view.revision.spec, store)
+        if uri == NO_TRACKING:
+            remedy = "Name a server or a database with --tracking-uri"
+            raise SpecError(Problem(where=name, rule="is tracked somewhere", got=NO_TRACKING, remedy=remedy))
         sync(view, uri, experiment_name(view), store, is_running=is_running)
         if (driven_sweep(store) == name) == is_running:  # else a driver that began or ended meanwhile knows more
             return uri
 
 
 def tracking_uri(asked: str | None, spec: SweepSpec, store: ObjectStore) -> str:
-    """Returns where a sweep is tracked: what was asked for, the spec, the environment, an SQLite file."""
+    """Returns where a sweep is tracked: what was asked for, the spec, the environment, an SQLite file.
+
+    Raises:
+        SpecError: it is no tracking URI.
+    """
     default = f"sqlite:///{store.local_folder / 'mlflow.db'}"
-    return asked or spec.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or default
+    named = {
+        "--tracking-uri": asked,
+        "tracking.uri": spec.tracking.uri,
+        "MLFLOW_TRACKING_URI": os.environ.get("MLFLOW_TRACKING_URI"),
+    }
+    where, uri = next(((where, uri) for where, uri in named.items() if uri), ("", default))
+    return uri if uri == NO_TRACKING else checked_uri(uri, where)
 
 
 def _tracker(asked: str | None, spec: SweepSpec, store: ObjectStore, progress: Progress) -> Tracker:

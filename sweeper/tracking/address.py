@@ -2,11 +2,13 @@
 
 import os
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from filelock import FileLock
 
+from sweeper.errors import Problem, SpecError
 from sweeper.plan.identity import content_id
 from sweeper.reporting.view import SweepView
 from sweeper.tracking.points import logged_of
@@ -14,6 +16,7 @@ from sweeper.tracking.points import logged_of
 _LOCK_TIMEOUT_S = 600.0
 _SQLITE = "sqlite:///"
 _DATABASES = ("postgresql", "mysql", "mssql")
+_SCHEMES = ("http", "https", "sqlite", *_DATABASES, "databricks", "databricks-uc", "uc")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +89,26 @@ class Address:
 
     def _name(self, *what: str) -> str:
         return f"mlflow-{content_id('tracking', [self.uri, *what])[:16]}"
+
+
+def checked_uri(uri: str, where: str) -> str:
+    """Returns a tracking URI that MLflow may be asked to open.
+
+    Args:
+        uri: as the user gave it.
+        where: the option, field or variable that names it.
+
+    Raises:
+        SpecError: it names neither a server nor a database that lasts.
+    """
+    scheme, colon, rest = uri.partition(":")
+    plugins = (found.name for found in entry_points(group="mlflow.tracking_store"))
+    is_known = scheme.partition("+")[0] in (*_SCHEMES, *plugins) and (colon or scheme in _SCHEMES[-3:])
+    if is_known and not (scheme == "sqlite" and rest in ("//", "///", "///:memory:")):  # which ends with the process
+        return uri
+    remedy = "Give a server (http://HOST:5000) or a database (sqlite:////FOLDER/mlflow.db, postgresql://USER@HOST/NAME)"
+    rule = "a tracking URI names a server or a database"
+    raise SpecError(Problem(where=where, rule=rule, got=without_password(uri), remedy=remedy))
 
 
 def prepare_environment(http_retries: int) -> None:

@@ -17,7 +17,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 from sweeper.errors import Problem, TrackingError
 from sweeper.store.opening import open_store
 from sweeper.tracking import labels
-from sweeper.tracking.address import without_password
+from sweeper.tracking.address import checked_uri, without_password
 from sweeper.tracking.saved_view import Shown, saved_view
 
 _LOCAL = "127.0.0.1"
@@ -47,9 +47,11 @@ def serve(store: str | Path, sweep: str | None, *, port: int, tracking_uri: str 
         tracking_uri: another tracking database.
 
     Raises:
+        SpecError: it is no tracking URI.
         TrackingError: there is nothing to show, the port is taken, or a tracking server does not answer.
     """
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or _default_uri(store)
+    where = "MLFLOW_TRACKING_URI" if tracking_uri is None else "--tracking-uri"
+    uri = checked_uri(tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or _default_uri(store), where)
     if uri.startswith(("http://", "https://")):
         sys.stderr.write(f"{_page_of(uri, store, sweep)}\n")
         return 0

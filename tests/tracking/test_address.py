@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.tracking.address import Address, prepare_environment
+from sweeper.errors import SpecError
+from sweeper.tracking.address import Address, checked_uri, prepare_environment
 
 from .conftest import Sweep
 
@@ -14,6 +15,28 @@ def at(uri: str, folder: Path = Path("/locks")) -> Address:
 def test_passwords_are_not_shown() -> None:
     assert at("postgresql://lab:secret@host:5432/db").shown == "postgresql://lab:***@host:5432/db"
     assert at("sqlite:////a/b.db").shown == "sqlite:////a/b.db"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://h:5000",
+        "https://me:secret@h",
+        "sqlite:////a/b.db",
+        "sqlite:///b.db",
+        "postgresql+psycopg2://h/db",
+        "databricks",
+        "databricks://profile",
+    ],
+)
+def test_servers_and_databases_are_tracking_uris(uri: str) -> None:
+    assert checked_uri(uri, "--tracking-uri") == uri
+
+
+@pytest.mark.parametrize("uri", ["bogus://h", "sqllite:///b.db", "./mlruns", "http", "sqlite://", "sqlite:///:memory:"])
+def test_what_is_none_is_a_mistake_of_the_user(uri: str) -> None:
+    with pytest.raises(SpecError, match=r"--tracking-uri: a tracking URI names a server or a database\. Got .*sqlite:"):
+        checked_uri(uri, "--tracking-uri")
 
 
 def test_artifacts_lie_beside_an_sqlite_file_and_where_a_server_wants_them() -> None:
