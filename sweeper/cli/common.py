@@ -124,19 +124,25 @@ def spec_in(sweep: str, stand_in: bool) -> Any:
 
 
 def print_results(
-    view: Any, format_: Any, what: Any = "trials", out: Path | None = None, store: str | None = None
+    view: Any,
+    format_: Any,
+    what: Any = "trials",
+    out: Path | None = None,
+    store: str | None = None,
+    subjects: tuple[str, str] | None = None,
 ) -> None:
     """Prints a table, or writes it to a file."""
     from sweeper.reporting.output import print_table
 
-    print_table(view, what=what, format_=format_, out=out, store=store)
+    print_table(view, what=what, format_=format_, out=out, store=store, subjects=subjects)
 
 
-def draw(view: Any, folder: Path) -> None:
+def draw(view: Any, folder: Path, store: str, subjects: tuple[str, str] | None = None) -> None:
     """Draws the figures of a sweep into a folder and says so."""
     from sweeper.reporting.figures import save_figures
+    from sweeper.store.opening import open_store
 
-    paths = save_figures(view, folder)
+    paths = save_figures(view, folder, open_store(store, create=False), subjects)
     if view.revision.spec.search is not None:
         from sweeper.search.figures import save_search_figures
 

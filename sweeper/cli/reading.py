@@ -110,6 +110,9 @@ def logs(
 @click.option("--tolerances", is_flag=True, help="Recovery by tolerance and comparator.")
 @click.option("--folds", is_flag=True, help="Out-of-fold evaluation of a sweep over folds.")
 @click.option("--points", is_flag=True, help="One row per point of a search.")
+@click.option("--courses", is_flag=True, help="RSA over time of every trial at its best validation loss.")
+@click.option("--individuals", is_flag=True, help="Individual differences of a sweep over subjects, with controls.")
+@click.option("--subjects", nargs=2, metavar="A B", help="How two subjects' models differ over time, and by what.")
 @click.option("--format", "format_", type=click.Choice(["text", "csv", "json", "parquet"]), default="text")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to FILE instead of the terminal.")
 @click.option("--figures", type=click.Path(file_okay=False, path_type=Path), help="Also draw the figures into DIR.")
@@ -124,6 +127,9 @@ def results(
     tolerances: bool,
     folds: bool,
     points: bool,
+    courses: bool,
+    individuals: bool,
+    subjects: tuple[str, str] | None,
     format_: str,
     out: Path | None,
     figures: Path | None,
@@ -140,14 +146,17 @@ def results(
             ("tolerances", tolerances),
             ("folds", folds),
             ("points", points),
+            ("courses", courses),
+            ("individuals", individuals),
+            ("subjects", subjects is not None),
         )
         if on
     ]
     if len(chosen) > 1:
         raise click.UsageError(f"choose one of --{', --'.join(chosen)}")
-    print_results(view, "envelope" if as_json else format_, chosen[0] if chosen else "trials", out, store)
+    print_results(view, "envelope" if as_json else format_, chosen[0] if chosen else "trials", out, store, subjects)
     if figures is not None:
-        draw(view, figures)
+        draw(view, figures, store, subjects)
     if html is not None:
         from sweeper.reporting.html import write_report
         from sweeper.store.opening import open_store

@@ -83,7 +83,7 @@ def run(
     else:
         print_results(outcome.view, "envelope" if as_json else "text")
     if figures is not None:
-        draw(outcome.view, figures)
+        draw(outcome.view, figures, store)
     if outcome.status == "interrupted":
         click.echo(f"interrupted; go on with: {request.command()}", err=True)
         sys.exit(EXIT_INTERRUPTED)

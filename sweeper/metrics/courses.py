@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 
 from sweeper.metrics.rdm import RESOLUTION, Array, RdmMetric, UndefinedMetric, compute_rdm, upper_triangle
 
@@ -57,6 +56,8 @@ def ranked(course: ArrayLike) -> Array:
 
     The Spearman correlation of two rows is the product of theirs. A row that is constant or not finite gives NaN.
     """
+    from scipy.stats import rankdata  # half a second to import, and a finished sweep ranks nothing
+
     values = np.asarray(course, dtype=np.float64)
     constant = np.ptp(values, axis=-1, keepdims=True) <= RESOLUTION  # NaN compares false and stays
     ranks = rankdata(values, axis=-1, nan_policy="propagate")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sweeper.metrics.rdm import Array, UndefinedMetric, compute_rdm, upper_triangle
-from sweeper.metrics.rsa import correlate, rsa_score
+from sweeper.metrics.rsa import rsa_score
 
 FEWEST_PEOPLE = 4
 """Three people have three distances, whose ranks agree perfectly by chance in one case of six."""
@@ -61,13 +61,15 @@ class Agreement:
     Attributes:
         rho: Spearman correlation of the two upper triangles, P (P - 1) / 2 distances each.
         p_value: share of permutations of one side's people, the given one among them, with at least this rho.
-        shuffled_mean, shuffled_95: mean and 95th percentile of rho over permutations: the control of shuffled people.
+        shuffled_mean, shuffled_sd, shuffled_95: mean, standard deviation and 95th percentile of rho over permutations:
+            the control of shuffled people.
         num_permutations: how many were drawn.
     """
 
     rho: float
     p_value: float
     shuffled_mean: float
+    shuffled_sd: float
     shuffled_95: float
     num_permutations: int
 
@@ -94,15 +96,15 @@ def agreement_of_distances(
     ours, theirs = _rank_matrix(models), _rank_matrix(people)
     _require_people(len(ours))
     _require_permutations(num_permutations)
-    triangle = upper_triangle(ours)
-    shuffled = np.empty(num_permutations)
-    for i in range(num_permutations):
-        order = rng.permutation(len(theirs))
-        shuffled[i] = correlate(triangle, upper_triangle(theirs[np.ix_(order, order)]), "pearson")
+    first, second = np.triu_indices(len(ours), k=1)
+    triangle = ours[first, second]
+    orders = (rng.permutation(len(theirs)) for _ in range(num_permutations))
+    shuffled = np.array([triangle @ theirs[order[first], order[second]] for order in orders])
     return Agreement(
         rho=rho,
         p_value=_p_value(rho, shuffled),
         shuffled_mean=float(shuffled.mean()),
+        shuffled_sd=float(shuffled.std()),
         shuffled_95=float(np.quantile(shuffled, 0.95)),
         num_permutations=num_permutations,
     )
@@ -169,6 +171,7 @@ class Matching:
         matched: mean agreement of a model with its own person.
         mismatched: mean agreement of a model with another one.
         p_value: share of permutations of people, the given one among them, with at least this mean of `matched`.
+        ahead: share of people with whom their own model agrees more than the others do on average.
         identified: share of people with whom their own model agrees more than any other does; chance is 1 / P.
         num_permutations: how many were drawn.
     """
@@ -176,6 +179,7 @@ class Matching:
     matched: float
     mismatched: float
     p_value: float
+    ahead: float
     identified: float
     num_permutations: int
 
@@ -203,24 +207,29 @@ def matching(agreement: ArrayLike, *, rng: np.random.Generator, num_permutations
     index = np.arange(count)
     matched = float(table.diagonal().mean())
     shuffled = np.array([table[index, rng.permutation(count)].mean() for _ in range(num_permutations)])
-    others = np.where(np.eye(count, dtype=bool), -np.inf, table).max(axis=0)
+    own, is_other = table.diagonal(), ~np.eye(count, dtype=bool)
     return Matching(
         matched=matched,
-        mismatched=float(table[~np.eye(count, dtype=bool)].mean()),
+        mismatched=float(table[is_other].mean()),
         p_value=_p_value(matched, shuffled),
-        identified=float((table.diagonal() > others).mean()),
+        ahead=float((own > table.mean(axis=0, where=is_other)).mean()),
+        identified=float((own > table.max(axis=0, where=is_other, initial=-np.inf)).mean()),
         num_permutations=num_permutations,
     )
 
 
 def _rank_matrix(distances: ArrayLike) -> Array:
-    """Returns the mid-ranks of the distances in a symmetric matrix, which permuting people only moves about."""
+    """Returns the centred mid-ranks of the distances, of unit length, which permuting people only moves about: [P, P].
+
+    The Spearman correlation of two such matrices' triangles is their product.
+    """
     from scipy.stats import rankdata  # slow to import
 
     triangle = upper_triangle(distances)
     count = len(np.asarray(distances))
     ranks = np.zeros((count, count))
-    ranks[np.triu_indices(count, k=1)] = rankdata(triangle)
+    centred = rankdata(triangle) - (len(triangle) + 1) / 2
+    ranks[np.triu_indices(count, k=1)] = centred / np.linalg.norm(centred)
     return ranks + ranks.T
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from sweeper.reporting.figures import DPI, figures
 from sweeper.reporting.folds import about, fold_scores, with_error
+from sweeper.reporting.individual_text import ABOUT, sentences
+from sweeper.reporting.individuals import Individuals, Missing, individuals_of
 from sweeper.reporting.tables import trial_rows
 from sweeper.reporting.text import STAND_IN, columns_of, header
 from sweeper.reporting.view import SweepView
@@ -57,9 +59,10 @@ def html_report(view: SweepView, store: ObjectStore | None = None) -> str:
 
     Args:
         view: the sweep.
-        store: where held-out outputs lie; without it a sweep with folds lacks its out-of-fold scores.
+        store: where held-out outputs lie; without it what is computed from them is left out.
     """
     spec = view.revision.spec
+    individuals = () if store is None else individuals_of(view, store)
     parts = [
         f"<h1>{escape(spec.name)}</h1>",
         f'<p class="mark">{STAND_IN}</p>' if spec.stand_in else "",
@@ -68,8 +71,9 @@ def html_report(view: SweepView, store: ObjectStore | None = None) -> str:
         _trial_table(view),
         _failures(view),
         _folds(view, store),
+        _individuals(individuals),
         "<h2>Figures</h2>",
-        *(_figure(name, figure) for name, figure in figures(view)),
+        *(_figure(name, figure) for name, figure in figures(view, store, individuals)),
         "<h2>How to read this</h2><ul>",
         *(f"<li>{escape(caveat)}</li>" for caveat in _CAVEATS),
         f"</ul><h2>Spec, revision {view.revision.number}</h2>",
@@ -137,6 +141,16 @@ def _folds(view: SweepView, store: ObjectStore | None) -> str:
     count = next((f" ({score.triplets} human triplets)" for score in scores if score.triplets is not None), "")
     note = " ".join(about(view))
     return f"<h2>Out of fold{count}</h2><p>{escape(note)}</p>{_table(names, lines)}"
+
+
+def _individuals(found: Sequence[Individuals | Missing]) -> str:
+    if not found:
+        return ""
+    parts = [f"<h2>Individual differences</h2><p>{escape(' '.join(ABOUT))}</p>"]
+    for one in found:
+        said = "\n".join(f"<li>{escape(line)}</li>" for line in sentences(one, found))
+        parts.append(f"<h3>{escape(one.group.label)}</h3><ul>\n{said}\n</ul>")
+    return "\n".join(parts)
 
 
 def _table(names: Sequence[str], lines: Sequence[Sequence[str]], classes: Sequence[str] | None = None) -> str:

@@ -17,8 +17,10 @@ from sweeper.evaluation import OutputKey
 from sweeper.plan.trials import Trial
 from sweeper.records import TRAINING_ITEM, Failure, Record
 from sweeper.reporting.dimensions import dimension_rows
+from sweeper.reporting.individual_text import individual_rows
 from sweeper.reporting.points import point_rows
 from sweeper.reporting.tables import curve_columns, curve_rows, trial_rows
+from sweeper.reporting.time_lines import course_rows
 from sweeper.reporting.view import SweepView, main_rsa, state_ids_of
 from sweeper.spec.document import parse_document
 from sweeper.spec.schema import SweepSpec
@@ -77,8 +79,24 @@ class SweepResults:
         columns = ["trial_id", "epoch", "dimension", "name", "squared_error", "correlation"]
         return _frame(list(dimension_rows(self.view, self.store)), columns)
 
+    @cached_property
+    def courses(self) -> "pd.DataFrame":
+        """One row per trial, measure and time: the RSA over time at the best validation loss.
+
+        Raises:
+            DataError: the data's files are not here.
+        """
+        rows = course_rows(self.view, self.store)
+        return _frame(rows, list(rows[0]) if rows else [])
+
+    @cached_property
+    def individuals(self) -> "pd.DataFrame":
+        """One row per group of trials that differ in their subject only: individual differences with their controls."""
+        rows = individual_rows(self.view, self.store)
+        return _frame(rows, list(rows[0]) if rows else [])
+
     def outputs(self, trial_id: str, epoch: int, *, layer: str = "output") -> NDArray[np.float32] | None:
-        """Returns a trial's outputs [M, D] on its own held-out set at the end of an epoch, None if not measured.
+        """Returns a trial's outputs, [M, D] or [T, M, D], on its held-out set after an epoch, None if not measured.
 
         Args:
             trial_id: its id, or the beginning of it.

@@ -14,7 +14,7 @@ from sweeper.reporting.view import SweepView
 from sweeper.store.objects import ObjectStore
 from sweeper.store.opening import open_store
 
-What = Literal["trials", "curves", "dimensions", "tolerances", "folds", "points"]
+What = Literal["trials", "curves", "dimensions", "tolerances", "folds", "points", "courses", "individuals", "subjects"]
 
 
 def print_table(
@@ -24,6 +24,7 @@ def print_table(
     format_: Format = "text",
     out: Path | None = None,
     store: str | Path | None = None,
+    subjects: tuple[str, str] | None = None,
 ) -> None:
     """Prints a table to the standard output, or writes it to `out`.
 
@@ -32,35 +33,50 @@ def print_table(
         what: which table.
         format_: how; text is the table for people.
         out: a file.
-        store: address of the store; `dimensions` and `folds` read held-out outputs from it.
+        store: address of the store, for tables that are made from held-out outputs.
+        subjects: the two that the table `subjects` is about.
 
     Raises:
-        DataError: `dimensions` needs the data's files, and they are not here.
+        DataError: the table needs the data's files, and they are not here.
+        StoreError: there are no such subjects.
     """
-    if format_ == "text" and what in ("trials", "folds"):
-        text = _people(view, what, store, for_file=out is not None)
+    if format_ == "text" and what in ("trials", "folds", "individuals", "subjects"):
+        text = _people(view, what, store, subjects, for_file=out is not None)
         if out is None:
             sys.stdout.write(text)
         else:
             out.write_text(text, encoding="utf-8")
         return
-    rows, columns = _rows(view, what, store)
+    rows, columns = _rows(view, what, store, subjects)
     if not rows and format_ == "text":
         sys.stderr.write(f"{what}: nothing to show yet\n")
     write(rows, format_, sys.stdout if out is None else out, columns=columns)
 
 
-def _people(view: SweepView, what: What, store: str | Path | None, *, for_file: bool) -> str:
+def _people(
+    view: SweepView, what: What, store: str | Path | None, subjects: tuple[str, str] | None, *, for_file: bool
+) -> str:
     if what == "folds":
         from sweeper.reporting.folds import folds_text
 
         return folds_text(view, _opened(store))
+    if what == "individuals":
+        from sweeper.reporting.individual_text import individuals_text
+
+        return individuals_text(view, _opened(store))
+    if what == "subjects":
+        from sweeper.reporting.subject_pair import pairs_of, pairs_text
+
+        assert subjects is not None
+        return pairs_text(view, pairs_of(view, _opened(store), subjects))
     on_terminal = not for_file and sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if on_terminal else None
     return render(view, width=width, color=on_terminal and "NO_COLOR" not in os.environ)
 
 
-def _rows(view: SweepView, what: What, store: str | Path | None) -> tuple[list[Row], tuple[str, ...] | None]:
+def _rows(
+    view: SweepView, what: What, store: str | Path | None, subjects: tuple[str, str] | None
+) -> tuple[list[Row], tuple[str, ...] | None]:
     if what == "trials":
         return trial_rows(view), None
     if what == "curves":
@@ -69,13 +85,31 @@ def _rows(view: SweepView, what: What, store: str | Path | None) -> tuple[list[R
         return tolerance_rows(view), None
     if what == "points":
         return point_rows(view), None
+    return _from_outputs(view, what, _opened(store), subjects), None
+
+
+def _from_outputs(view: SweepView, what: What, store: ObjectStore, subjects: tuple[str, str] | None) -> list[Row]:
+    """Returns a table that is computed from stored outputs and the data's files."""
     if what == "dimensions":
         from sweeper.reporting.dimensions import dimension_rows
 
-        return list(dimension_rows(view, _opened(store))), None
+        return list(dimension_rows(view, store))
+    if what == "courses":
+        from sweeper.reporting.time_lines import course_rows
+
+        return course_rows(view, store)
+    if what == "individuals":
+        from sweeper.reporting.individual_text import individual_rows
+
+        return individual_rows(view, store)
+    if what == "subjects":
+        from sweeper.reporting.subject_pair import pair_rows, pairs_of
+
+        assert subjects is not None
+        return pair_rows(pairs_of(view, store, subjects))
     from sweeper.reporting.folds import fold_rows
 
-    return fold_rows(view, _opened(store)), None
+    return fold_rows(view, store)
 
 
 def _opened(store: str | Path | None) -> ObjectStore:

@@ -108,7 +108,7 @@ def test_the_report_of_a_stand_in_says_that_the_spec_was_replaced(tmp_path):
 
 
 def test_the_report_holds_everything_in_one_file(hand, view, tmp_path, monkeypatch):
-    monkeypatch.setattr(html, "figures", lambda view: islice(figures(view), 1))
+    monkeypatch.setattr(html, "figures", lambda view, *more: islice(figures(view), 1))
     path = tmp_path / "deep" / "report.html"
     write_report(view, path, hand.store)
     text = path.read_text()

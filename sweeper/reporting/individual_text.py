@@ -1,0 +1,201 @@
+"""Individual differences as a table and for people: each number with its controls, and what was not run."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sweeper.metrics.individual import Agreement, Reliability
+from sweeper.reporting.individual_seeds import SeedsBeside, seeds_beside
+from sweeper.reporting.individuals import (
+    BOUND,
+    CURVES,
+    TARGETS,
+    UNTRAINED,
+    Asked,
+    Individuals,
+    Missing,
+    common_curves,
+    individuals_of,
+)
+from sweeper.reporting.tables import Row
+from sweeper.reporting.text import first_lines
+from sweeper.reporting.view import SweepView, plain
+from sweeper.store.objects import ObjectStore
+
+ABOUT = (
+    "Distance of two participants, or of their models: 1 - Pearson of their RDMs over held-out stimuli at all times",
+    "after the stimulus began, end to end. Agreement: Spearman of the models' distances with the participants'. Every",
+    "model is at its best validation loss: held-out stimuli chose nothing. p: one-sided, by permuting participants.",
+)
+LABELS: dict[Asked, str] = {
+    "trained": "agreement of the distances",
+    "geometry": "the same with RDMs ranked at each time, so that levels over time count nothing",
+    "untrained": "control, untrained models with these curves",
+    "noisy": "control, the same with the model's noise, as the study evaluates",
+}
+HOW_TO_RUN = f"not run; add {CURVES}: [targets, all] to the axes"
+ALIKE = "none, these models do not differ"
+
+
+def individual_rows(view: SweepView, store: ObjectStore) -> list[Row]:
+    """Returns one row per group of trials that differ in their participant only; what does not exist is None."""
+    found = individuals_of(view, store)
+    return [_row(one, found) for one in found]
+
+
+def individuals_text(view: SweepView, store: ObjectStore) -> str:
+    """Returns the individual differences of a sweep for people."""
+    found = individuals_of(view, store)
+    if not found:
+        return f"{view.revision.spec.name} is no sweep over participants (axes: {{subject: all}})\n"
+    lines = [*first_lines(view), *ABOUT]
+    for one in found:
+        lines += ["", f"{one.group.label} [{one.group.role}]"]
+        lines += [f"  {line}" for line in sentences(one, found)]
+    return "\n".join(lines) + "\n"
+
+
+def sentences(one: Individuals | Missing, found: Sequence[Individuals | Missing]) -> list[str]:
+    """Returns what is said of a group, line by line."""
+    if isinstance(one, Missing):
+        return [f"not yet: {one.reason}"]
+    match, common = one.matching, common_curves(one, found)
+    return [
+        _compared(one),
+        *(f"{label}: {_agreement(one.agreements[asked])}" for asked, label in LABELS.items()),
+        f"control, common curves: {_common(one, common)}",
+        f"control, shuffled participants: {_shuffled(one.agreements['trained'])}",
+        "ceiling, the participants' own distances, half against half: "
+        f"{_reliability(one.ceilings['stimuli'])} of the stimuli, {_reliability(one.ceilings['times'])} of the times",
+        f"mean RSA with a participant: own model {match.matched:.3f}, others' {match.mismatched:.3f} "
+        f"(p {match.p_value:.2g}), untrained {_number(one.mean(UNTRAINED))}, target embedding "
+        f"{_number(one.mean(TARGETS))}; lower noise bound {_number(one.mean(BOUND))}",
+        f"the own model is ahead of the others' mean for {_share(match.ahead, one)} participants, "
+        f"of each other one for {_share(match.identified, one)}",
+        *_seeds(seeds_beside(one, found)),
+    ]
+
+
+def _row(one: Individuals | Missing, found: Sequence[Individuals | Missing]) -> Row:
+    swept: dict[str, Any] = {name: plain(value) for name, value in one.group.fields}
+    row: Row = {"label": one.group.label, "role": one.group.role, **swept, **dict.fromkeys(_NUMBERS)}
+    if isinstance(one, Missing):
+        return {**row, "missing": one.reason}
+    common = common_curves(one, found)
+    asked = {"" if name == "trained" else f"{name}_": agreement for name, agreement in one.agreements.items()}
+    for name, agreement in {**asked, "common_curves_": _of(common)}.items():
+        if agreement is not None:
+            row |= {f"{name}rho": agreement.rho, f"{name}p_value": agreement.p_value}
+    if (trained := one.agreements["trained"]) is not None:
+        row |= {"shuffled_mean": trained.shuffled_mean, "shuffled_sd": trained.shuffled_sd}
+    for over, ceiling in one.ceilings.items():
+        row[f"ceiling_{over}"] = None if ceiling is None else ceiling.rho
+    if (beside := seeds_beside(one, found)) is not None:
+        row |= {"num_seeds": beside.num_seeds, "variance_people": beside.spread.people}
+        row |= {"variance_seeds": beside.spread.seeds, "distance_seeds": beside.distances.seeds}
+        row |= {"distance_people": beside.distances.people, "distance_both": beside.distances.both}
+    people, match = one.people, one.matching
+    return row | {
+        "curves": "common" if one.group.has_common_curves else "own",
+        "num_people": len(people.subjects),
+        "left_out": " ".join(people.left_out) or None,
+        "num_stimuli": len(people.stimuli),
+        "num_times": int(people.compared.sum()),
+        "matched": match.matched,
+        "mismatched": match.mismatched,
+        "matched_p_value": match.p_value,
+        "ahead": match.ahead,
+        "identified": match.identified,
+        "untrained": one.mean(UNTRAINED),
+        "targets": one.mean(TARGETS),
+        "lower_noise_bound": one.mean(BOUND),
+    }
+
+
+_NUMBERS = (
+    "curves",
+    "num_people",
+    "left_out",
+    "num_stimuli",
+    "num_times",
+    "rho",
+    "p_value",
+    "geometry_rho",
+    "geometry_p_value",
+    "untrained_rho",
+    "untrained_p_value",
+    "noisy_rho",
+    "noisy_p_value",
+    "common_curves_rho",
+    "common_curves_p_value",
+    "shuffled_mean",
+    "shuffled_sd",
+    "ceiling_stimuli",
+    "ceiling_times",
+    "matched",
+    "mismatched",
+    "matched_p_value",
+    "ahead",
+    "identified",
+    "untrained",
+    "targets",
+    "lower_noise_bound",
+    "num_seeds",
+    "distance_seeds",
+    "distance_people",
+    "distance_both",
+    "variance_people",
+    "variance_seeds",
+    "missing",
+)
+
+
+def _compared(one: Individuals) -> str:
+    people, times = one.people, one.people.times_ms[one.people.compared]
+    left_out = f" (failed: {', '.join(people.left_out)})" if people.left_out else ""
+    return (
+        f"{len(people.subjects)} participants{left_out}, {len(people.stimuli)} held-out stimuli, "
+        f"{len(times)} times from {times[0]:g} to {times[-1]:g} ms"
+    )
+
+
+def _of(one: Individuals | None) -> Agreement | None:
+    return None if one is None else one.agreements["trained"]
+
+
+def _common(one: Individuals, common: Individuals | None) -> str:
+    if one.group.has_common_curves:
+        return "these models have them"
+    return HOW_TO_RUN if common is None else _agreement(common.agreements["trained"])
+
+
+def _agreement(found: Agreement | None) -> str:
+    return ALIKE if found is None else f"{found.rho:.3f} (p {found.p_value:.2g})"
+
+
+def _shuffled(found: Agreement | None) -> str:
+    return ALIKE if found is None else f"{found.shuffled_mean:.3f} (SD {found.shuffled_sd:.3f})"
+
+
+def _reliability(found: Reliability | None) -> str:
+    return "-" if found is None else f"{found.rho:.3f} (SD {found.sd:.3f})"
+
+
+def _share(share: float, one: Individuals) -> str:
+    count = len(one.people.subjects)
+    return f"{round(share * count)} of {count}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _seeds(beside: SeedsBeside | None) -> list[str]:
+    if beside is None:
+        return []
+    far = beside.distances
+    return [
+        f"{beside.num_seeds} seeds: mean distance of models {_number(far.seeds)} between seeds of a participant, "
+        f"{_number(far.people)} between participants, {_number(far.both)} between both",
+        f"variance of a model's RSA with its participant: {beside.spread.people:.2g} between participants, "
+        f"{beside.spread.seeds:.2g} between seeds",
+    ]
