@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from sweeper.metrics.rdm import Array, UndefinedMetric, compute_rdm, upper_triangle
 from sweeper.metrics.rsa import rsa_score
@@ -98,7 +98,7 @@ def agreement_of_distances(
     _require_permutations(num_permutations)
     first, second = np.triu_indices(len(ours), k=1)
     triangle = ours[first, second]
-    orders = (rng.permutation(len(theirs)) for _ in range(num_permutations))
+    orders = _orders(rng, len(theirs), num_permutations)
     shuffled = np.array([triangle @ theirs[order[first], order[second]] for order in orders])
     return Agreement(
         rho=rho,
@@ -204,9 +204,8 @@ def matching(agreement: ArrayLike, *, rng: np.random.Generator, num_permutations
     count = len(table)
     _require_people(count)
     _require_permutations(num_permutations)
-    index = np.arange(count)
     matched = float(table.diagonal().mean())
-    shuffled = np.array([table[index, rng.permutation(count)].mean() for _ in range(num_permutations)])
+    shuffled = table[np.arange(count), _orders(rng, count, num_permutations)].mean(axis=1)
     own, is_other = table.diagonal(), ~np.eye(count, dtype=bool)
     return Matching(
         matched=matched,
@@ -231,6 +230,11 @@ def _rank_matrix(distances: ArrayLike) -> Array:
     centred = rankdata(triangle) - (len(triangle) + 1) / 2
     ranks[np.triu_indices(count, k=1)] = centred / np.linalg.norm(centred)
     return ranks + ranks.T
+
+
+def _orders(rng: np.random.Generator, count: int, num_permutations: int) -> NDArray[np.intp]:
+    """Returns permutations of people: [B, P]."""
+    return rng.permuted(np.tile(np.arange(count), (num_permutations, 1)), axis=1)
 
 
 def _p_value(seen: float, shuffled: Array) -> float:

@@ -105,6 +105,14 @@ def _draw_controls(place: "Axes", one: Individuals, common: Individuals | None) 
     place.axvline(0, color="black", linewidth=0.6)
     place.set_yticks(range(len(labels)), labels, fontsize=7)
     place.invert_yaxis()
-    place.set_xlabel("agreement of the distances; lines: the data with themselves", fontsize=8)
-    place.legend(fontsize=7, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    place.set_xlabel("agreement of the distances", fontsize=8)
+    place.legend(
+        fontsize=7,
+        frameon=False,
+        loc="lower center",
+        bbox_to_anchor=(0.3, 1.0),
+        ncols=2,
+        title="the data with themselves",
+        title_fontsize=7,
+    )
     plain_axes(place)

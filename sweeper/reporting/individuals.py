@@ -23,7 +23,7 @@ from sweeper.metrics.individual import (
 from sweeper.metrics.rdm import Array, UndefinedMetric, compute_rdm, upper_triangle
 from sweeper.metrics.time_courses import lower_noise_bound
 from sweeper.randomness import stream
-from sweeper.reporting.people import Group, Incomplete, People, groups_of, people_of
+from sweeper.reporting.people import Group, Incomplete, Outputs, People, groups_of, people_of
 from sweeper.reporting.view import SweepView
 from sweeper.store.objects import ObjectStore
 
@@ -135,20 +135,29 @@ def _individuals(group: Group, people: People) -> Individuals:
 
 
 def _noisy_agreement(people: People) -> Agreement | None:
-    """Adds to the untrained models the noise of docs/methods.md 4.3, one draw for all participants.
-
-    Without noise an embedding is beta r with r >= 0, so that ReLU(beta (r + noise eps std r)) follows from it.
-    """
+    """Compares the untrained models with their noise, one draw for all: what tells them apart is their curves."""
     if people.noise is None:
         return None
     draws = _draws("noise").standard_normal(people.untrained.shape[1:])
-    noisy = []
-    for outputs, level in zip(people.untrained.astype(np.float64), people.noise, strict=True):
-        spread = level[:, None, None] * outputs.std(axis=1, ddof=1, keepdims=True)
-        noisy.append(rdm_course(np.maximum(outputs + spread * draws, 0.0), people.metric))
-    rdms = np.stack(noisy)
+    noisy = (with_noise(*each, draws) for each in zip(people.untrained, people.noise, strict=True))
+    rdms = np.stack([rdm_course(outputs, people.metric) for outputs in noisy])
     times = people.compared & np.isfinite(rdms).all(axis=(0, 2))
     return _agreement(rdms[:, times], people.rdms["data"][:, times])
+
+
+def with_noise(outputs: Outputs, level: Array, draws: Array) -> Array:
+    """Adds a model's noise to outputs without it, as in evaluation with noise (docs/methods.md 4.3).
+
+    Without noise they are beta r with r >= 0, so that ReLU(beta (r + level eps std r)) follows from them.
+
+    Args:
+        outputs: float32 [T, N, D], without noise.
+        level: [T], the noise curve.
+        draws: [T, N, D] of N(0, 1).
+    """
+    given = outputs.astype(np.float64)
+    spread = given.std(axis=1, ddof=1, keepdims=True)
+    return np.asarray(np.maximum(given + level[:, None, None] * draws * spread, 0.0))
 
 
 def courses_of(people: People) -> dict[str, Array]:

@@ -17,7 +17,7 @@ from sweeper.evaluation import OutputKey
 from sweeper.plan.trials import Trial
 from sweeper.records import TRAINING_ITEM, Failure, Record
 from sweeper.reporting.dimensions import dimension_rows
-from sweeper.reporting.individual_text import individual_rows
+from sweeper.reporting.individual_rows import individual_rows
 from sweeper.reporting.points import point_rows
 from sweeper.reporting.tables import curve_columns, curve_rows, trial_rows
 from sweeper.reporting.time_lines import course_rows

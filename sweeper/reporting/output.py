@@ -99,7 +99,7 @@ def _from_outputs(view: SweepView, what: What, store: ObjectStore, subjects: tup
 
         return course_rows(view, store)
     if what == "individuals":
-        from sweeper.reporting.individual_text import individual_rows
+        from sweeper.reporting.individual_rows import individual_rows
 
         return individual_rows(view, store)
     if what == "subjects":

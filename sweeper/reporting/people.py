@@ -20,7 +20,7 @@ from sweeper.metrics.rdm import Array, RdmMetric, upper_triangle
 from sweeper.neural import counted_times, curves_of, series_of
 from sweeper.plan.identity import canonical_json
 from sweeper.plan.trials import Trial
-from sweeper.reporting.grids import short_name, value_text
+from sweeper.reporting.grids import value_text
 from sweeper.reporting.summary import summary_of
 from sweeper.reporting.view import SweepView
 from sweeper.spec.variants.clip_hba_meg import ClipHbaMeg
@@ -52,7 +52,8 @@ class Group:
     @property
     def label(self) -> str:
         """Returns the other swept fields for people; the role where there are none."""
-        return ", ".join(f"{short_name(name)} {value_text(value)}" for name, value in self.fields) or self.role
+        parts = (f"{'.'.join(name.split('.')[-2:])} {value_text(value)}" for name, value in self.fields)
+        return ", ".join(parts) or self.role
 
     @property
     def has_common_curves(self) -> bool:

@@ -61,7 +61,12 @@ def pairs_of(view: SweepView, store: ObjectStore, subjects: tuple[str, str]) -> 
         StoreError: the sweep has no such participants, or it cannot be said yet how they differ.
         SweeperError: the data's files are not here.
     """
-    for group in groups_of(view):
+    groups = groups_of(view)
+    if not groups:
+        raise _refused(
+            "compares subjects of a sweep over them", view.revision.spec.name, "Add subject: all to the axes"
+        )
+    for group in groups:
         two = [trial for trial in group.trials if trial.config.subject in subjects]
         if len(two) != 2:
             known = ", ".join(str(trial.config.subject) for trial in group.trials)

@@ -46,8 +46,8 @@ recovery: {tolerance: 0.01, comparator: clean}
 
 
 def _inputs_of(config: TrialConfig) -> Inputs:
-    """Folds differ in their data, hence in their states."""
-    return replace(INPUTS, data=f"fold {config.data.fold}")
+    """Folds and subjects differ in their data, hence in their states."""
+    return replace(INPUTS, data=f"fold {config.data.fold}, subject {config.subject}")
 
 
 class HandMade:
