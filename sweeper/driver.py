@@ -34,20 +34,8 @@ from sweeper.training.events import EpochDone, Event, ParentMissing, SegmentFail
 Status = Literal["done", "failed", "gave up", "interrupted"]
 
 
-class Batch(Protocol):
-    """Points of a search that are trained together; see `sweeper/search/searcher.py`."""
-
-    @property
-    def points(self) -> tuple[Point, ...]:
-        """The points with their trials."""
-
-    @property
-    def sweep(self) -> ResolvedSweep:
-        """These trials, resolved."""
-
-
 class Searcher(Protocol):
-    """Says what is trained next, given what came of the last points."""
+    """Says what is trained next, given what came of the last points; see `sweeper/search/searcher.py`."""
 
     @property
     def study_id(self) -> str:
@@ -57,8 +45,12 @@ class Searcher(Protocol):
     def items(self) -> list[dict[str, str]]:
         """What is measured on every trial, as revisions keep it."""
 
-    def next_batch(self, view: SweepView, gpu: float) -> Batch | None:
-        """Tells what came of the last points and asks for the next; None when the search is over."""
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """What was asked so far, as it stands."""
+
+    def next_sweep(self, view: SweepView, gpu: float) -> ResolvedSweep | None:
+        """Tells what came of the last epochs and returns what is trained next; None when the search is over."""
 
 
 class Progress(Protocol):
@@ -200,7 +192,7 @@ class _Driver:
         self._run, self._ledger, self._log, self._pulse = run, ledger, log, pulse
         self._records: dict[str, tuple[Record, ...]] = {}
         self._failures: dict[str, Failure] = {}
-        self._trials_of_state: dict[str, list[str]] = {}
+        self._trials_of_state: dict[str, dict[str, None]] = {}
         self._trained = 0
         self._is_short_of_memory = False  # under the share of a GPU that trials have now
         self._raised_gpu = 0.0  # the share that turned out to be needed
@@ -241,7 +233,7 @@ class _Driver:
         )
         for trial in sweep.trials:
             for state in trial.lineage.state_ids:
-                self._trials_of_state.setdefault(state, []).append(trial.trial_id)
+                self._trials_of_state.setdefault(state, {})[trial.trial_id] = None
         self._gpu_memory.update(memory for found in records.values() for memory in _gpu_memory_of(found))
 
     def drive(self) -> Outcome:
@@ -262,15 +254,16 @@ class _Driver:
         return Outcome(view=self.view(), status=self._status(), epochs_trained=self._trained)
 
     def _search(self, searcher: Searcher) -> None:
-        """Trains batch after batch; one whose trials the store holds costs a look."""
-        batch = searcher.next_batch(self.view(), 0.0)
-        while batch is not None:
-            self._revision = self._revision.with_points(batch.points)
-            self._enter(batch.sweep)
+        """Trains what is asked for, sweep after sweep; one whose trials the store holds costs a look."""
+        gpu = 0.0
+        while (sweep := searcher.next_sweep(self.view(), gpu)) is not None:
+            self._revision = self._revision.with_points(searcher.points)
+            self._enter(sweep)
             self._train_what_is_open()
             if self._is_over() or not self._dispatcher.is_done:
                 return
-            batch = searcher.next_batch(self.view(), self._run.gpu(self._gpu_memory) or 0.0)
+            gpu = self._run.gpu(self._gpu_memory) or 0.0
+        self._revision = self._revision.with_points(searcher.points)
 
     def _train_what_is_open(self) -> None:
         run, dispatcher = self._run, self._dispatcher
@@ -350,7 +343,7 @@ class _Driver:
         touched: dict[str, None] = {}
         for event in done:
             self._records[event.state_id] = event.records
-            touched |= dict.fromkeys(self._trials_of_state.get(event.state_id, ()))
+            touched |= self._trials_of_state.get(event.state_id, {})
             self._trained += event.seconds is not None and event.epoch > 0
             self._gpu_memory.update(_gpu_memory_of(event.records))
             self._run.progress.epoch(event, self._dispatcher.pending_epochs)

@@ -145,7 +145,8 @@ def launch(request: Request, progress: Progress) -> Outcome:
 
 
 def _searcher(resolver: Resolver, store: str) -> "Searcher":
-    from sweeper.search.searcher import Searcher, Space
+    from sweeper.search.batches import Space
+    from sweeper.search.searcher import Searcher
 
     return Searcher(Space(resolver), open_store(store))
 
@@ -174,13 +175,12 @@ def make_plan(spec_path: Path, store_path: str | Path, *, stand_in: bool, addres
 
 def _search_plan(resolver: Resolver, store: ObjectStore | None) -> PlanSummary:
     """Returns the plan of the points that were asked, with the most that can come."""
+    from sweeper.search.batches import Space
     from sweeper.search.forecast import with_points_to_come
-    from sweeper.search.searcher import Space
 
     space = Space(resolver)
     asked = () if store is None else read_points(store, space.study_id)
-    sweep = space.resolved([point.values for point in asked]).sweep
-    return with_points_to_come(_plan(sweep, store), space, len(asked))
+    return with_points_to_come(_plan(space.sweep_of(asked), store), space, len(asked))
 
 
 def _plan(sweep: ResolvedSweep, store: ObjectStore | None) -> PlanSummary:

@@ -123,7 +123,8 @@ class Engine:
     def searcher(self, store: Path, **changes: Any) -> Any:
         """Returns what asks for the points of a search, None where the spec has none."""
         from sweeper.execution.prepare import Resolver
-        from sweeper.search.searcher import Searcher, Space
+        from sweeper.search.batches import Space
+        from sweeper.search.searcher import Searcher
         from sweeper.store.local import LocalStore
 
         spec = self.spec(**changes)

@@ -45,10 +45,10 @@ def validate(spec: Path, store: str, stand_in: bool, as_json: bool) -> None:
         named = find_spec(spec, store, stand_in=stand_in)
         loaded = named.spec
         if loaded.search is not None:
-            from sweeper.search.samplers import check_sampler
+            from sweeper.search.study import check_search
 
             with named.located():
-                check_sampler(loaded.search)
+                check_search(loaded.search)
     except SpecError as error:
         if as_json:
             click.echo(json.dumps({"schema_version": 1, "rows": [], "problems": [asdict(p) for p in error.problems]}))

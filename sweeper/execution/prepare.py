@@ -1,8 +1,9 @@
 """From a spec to everything a run needs to know: trials with ids, items, and what the store already holds."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 from sweeper.errors import Problem, SpecError
 from sweeper.evaluation import Item, distinct, items_of
@@ -11,7 +12,7 @@ from sweeper.neural import neural_part, series_of, subjects_named
 from sweeper.plan.changes import why_not_reused
 from sweeper.plan.lineage import Inputs, root_id
 from sweeper.plan.tree import Tree, build_tree
-from sweeper.plan.trials import Trial, resolve
+from sweeper.plan.trials import Trial, farthest, resolve
 from sweeper.records import TRAINING_ITEM, Failure, Record
 from sweeper.spec.axes import SweptTrial, expand
 from sweeper.spec.load import load_spec
@@ -50,6 +51,11 @@ class ResolvedSweep:
         """What is measured on each state of the sweep."""
         pieces = self.tree.segments.values()
         return {state: self.items[piece.trials[0]] for piece in pieces for state in piece.states.values()}
+
+    def cut(self, trials: Iterable[Trial]) -> Self:
+        """Returns the sweep with its trials as far as they go among some others."""
+        as_far = {trial.trial_id: trial for trial in farthest(trials)}
+        return replace(self, trials=tuple(as_far.get(trial.trial_id, trial) for trial in self.trials))
 
     def all_items(self) -> tuple[Item, ...]:
         """Returns every item once under each of its columns, in the order of the trials."""

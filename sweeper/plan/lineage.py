@@ -174,12 +174,12 @@ def root_id(config: TrialConfig, inputs: Inputs) -> str:
     return ground_of(config, inputs).root
 
 
-def lineage_of(config: TrialConfig, inputs: Inputs) -> Lineage:
-    """Returns the lineage of a trial, as far as its stopping rule can let it go."""
+def lineage_of(config: TrialConfig, inputs: Inputs, last_epoch: int | None = None) -> Lineage:
+    """Returns the lineage of a trial, as far as its stopping rule can let it go, or up to an epoch before that."""
     ground = ground_of(config, inputs)
     regimes = _Regimes(config, ground)
     anchor, stretches = ground.root, []
-    pieces = pairwise(regimes.edges(Stop.of(config).last_epoch))
+    pieces = pairwise(regimes.edges(last_epoch or Stop.of(config).last_epoch))
     for regime, same in groupby(pieces, key=lambda piece: regimes.at(piece[0])):
         covered = list(same)
         stretch = Stretch(anchor=anchor, regime=regime, first_epoch=covered[0][0], last_epoch=covered[-1][1] - 1)

@@ -1,9 +1,9 @@
 """Trials with their identities, and the baselines that the planner adds to them."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from sweeper.plan.identity import canonical_json, join_fields, text_id
 from sweeper.plan.lineage import Inputs, Lineage, ground_of, lineage_of
@@ -24,6 +24,7 @@ class Trial:
         config: the resolved configuration.
         inputs: what was found on disk for it.
         baseline_id: the trial it is compared with; None for an undisturbed one.
+        until: the epoch after which a search trains it no further; None: it ends by its own rule.
     """
 
     trial_id: str
@@ -32,16 +33,27 @@ class Trial:
     config: TrialConfig
     inputs: Inputs
     baseline_id: str | None
+    until: int | None = None
 
     @cached_property
     def lineage(self) -> Lineage:
         """The way of states, as far as the trial can go."""
-        return lineage_of(self.config, self.inputs)
+        return lineage_of(self.config, self.inputs, self.stop.last_epoch)
 
     @cached_property
     def stop(self) -> Stop:
         """When the trial ends."""
+        own = self.own_stop
+        return own if self.until is None else replace(own, last_epoch=min(own.last_epoch, self.until))
+
+    @property
+    def own_stop(self) -> Stop:
+        """When the trial would end if nobody cut it."""
         return Stop.of(self.config)
+
+    def cut(self, epoch: int) -> Self:
+        """Returns the same trial, under its own id, as if it were trained up to an epoch at most."""
+        return replace(self, until=epoch if self.until is None else min(epoch, self.until))
 
     @property
     def short_id(self) -> str:
@@ -107,6 +119,16 @@ def resolve(
         baselines.setdefault(baseline.trial_id, baseline)
     added = (trial for trial in baselines.values() if trial.trial_id not in trials)
     return (*trials.values(), *added)
+
+
+def farthest(trials: Iterable[Trial]) -> tuple[Trial, ...]:
+    """Returns each trial once, in the order given; of several that were cut differently, the one that goes farthest."""
+    found: dict[str, Trial] = {}
+    for trial in trials:
+        other = found.setdefault(trial.trial_id, trial)
+        if other is not trial and trial.stop.last_epoch > other.stop.last_epoch:
+            found[trial.trial_id] = trial
+    return tuple(found.values())
 
 
 def _apart_from_windows(config: TrialConfig) -> tuple[object, ...]:

@@ -1,18 +1,17 @@
 """Points of a search with what came out: values of the objectives over seeds, the best ones, the Pareto front."""
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from typing import Any
 
 from sweeper.metrics.curves import first_minimum_epoch
 from sweeper.plan.trials import Trial
 from sweeper.reporting.summary import LOSS
-from sweeper.reporting.view import SweepView, plain
+from sweeper.reporting.view import STATUSES, Status, SweepView, plain
 from sweeper.spec.search import TEST_METRICS, Objective, Search
 from sweeper.store.points import Point
-
-Status = Literal["complete", "failed", "open"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,14 +45,16 @@ class PointResult:
     Attributes:
         point: what was asked.
         status: `failed` where a trial failed or an objective is undefined.
-        scores: one for each objective, in the spec's order.
+        scores: one for each objective, in the spec's order; none where it was pruned.
         reason: why it failed.
+        course: what the pruner was told, by epoch.
     """
 
     point: Point
     status: Status
     scores: tuple[Score, ...]
     reason: str | None = None
+    course: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def values(self) -> tuple[float, ...] | None:
@@ -65,9 +66,19 @@ class PointResult:
 
 def result_of(view: SweepView, point: Point, search: Search) -> PointResult:
     """Returns what came out of a point so far."""
-    trials = own_trials(point)
     if point.refused is not None:
         return PointResult(point=point, status="failed", scores=(), reason=point.refused)
+    result = _result_of(view, point, search)
+    if search.pruner is None or result.status == "failed":
+        return result
+    last = search.pruner.epochs[-1] if point.pruned is None else point.pruned
+    return replace(result, course=standing_at(view, point, search.pruner.metric, last).course)
+
+
+def _result_of(view: SweepView, point: Point, search: Search) -> PointResult:
+    if point.pruned is not None:
+        return PointResult(point=point, status="pruned", scores=())
+    trials = own_trials(point)
     scores = tuple(
         Score(by_seed=tuple(value_of(view, trial, objective) for trial in trials)) for objective in search.objectives
     )
@@ -89,6 +100,43 @@ def results_of(view: SweepView) -> tuple[PointResult, ...]:
     """Returns what came out of the points of a search, by number; none where the sweep is no search."""
     search = view.revision.spec.search
     return () if search is None else tuple(result_of(view, point, search) for point in view.revision.points)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """How a point stands at an epoch, whatever was trained behind it.
+
+    Attributes:
+        status: `pruned`: it would go on; `complete`: each of its trials has ended by its own rule.
+        course: the metric by epoch, as the mean over the seeds, where all of them have one.
+    """
+
+    status: Status
+    course: Mapping[int, float]
+
+
+def standing_at(view: SweepView, point: Point, metric: str, epoch: int) -> Standing:
+    """Returns how a point stands at the end of an epoch, and how its metric came there.
+
+    A trial that ended before by its own rule keeps its last value: that is what further training would leave.
+    """
+    so_far = view.of(trial.cut(epoch) for trial in point.trials)
+    trials = [so_far.trials[trial.trial_id] for trial in own_trials(point)]
+    statuses = [so_far.status(trial.trial_id) for trial in trials]
+    courses = [_course(so_far, trial, metric, epoch) for trial in trials]
+    common = sorted(reduce(lambda known, course: known & course.keys(), courses[1:], set(courses[0])))
+    return Standing(
+        status=next((status for status in ("failed", "open", "pruned") if status in statuses), "complete"),
+        course={each: statistics.fmean(course[each] for course in courses) for each in common},
+    )
+
+
+def _course(view: SweepView, trial: Trial, metric: str, last: int) -> dict[int, float]:
+    course = {epoch: value for epoch, value in view.curve(trial.trial_id, metric).items() if epoch >= trial.stop.start}
+    end = max(view.rows(trial.trial_id), default=None)
+    if view.status(trial.trial_id) == "complete" and end in course:
+        course |= dict.fromkeys(range(end + 1, last + 1), course[end])
+    return course
 
 
 def own_trials(point: Point) -> tuple[Trial, ...]:
@@ -155,6 +203,7 @@ def point_rows(view: SweepView) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for result in results:
         row: dict[str, Any] = {"point": result.point.number, "status": result.status}
+        row |= {} if search.pruner is None else {"pruned_after_epoch": result.point.pruned}
         row |= {name: plain(result.point.values.get(name)) for name in search.space}
         for index, objective in enumerate(search.objectives):
             score = result.scores[index] if result.scores else None
@@ -192,6 +241,7 @@ def points_text(view: SweepView) -> str:
         lines.append(f"{mark} point {result.point.number}: {', '.join(scores)}; {values}")
     if len(best) > _SHOWN:
         lines.append(f"  and {len(best) - _SHOWN} more: --points")
+    lines.extend(_pruned_lines(view))
     tests = ((metric, _test_mean(view, best[0], metric)) for metric in metrics_on_test_stimuli(view))
     found = ", ".join(f"{metric} {value:.3f}" for metric, value in tests if value is not None)
     if search.sees_test_stimuli:
@@ -199,6 +249,13 @@ def points_text(view: SweepView) -> str:
     elif found:
         lines.append(f"On test stimuli, which chose nothing, point {best[0].point.number} has {found}")
     return "\n".join(lines)
+
+
+def _pruned_lines(view: SweepView) -> list[str]:
+    """Returns at which epochs how many points were given up, as one line; none where none was."""
+    found = [point.pruned for point in view.revision.points if point.pruned is not None]
+    counts = ", ".join(f"{found.count(epoch)} after epoch {epoch}" for epoch in sorted(set(found)))
+    return [f"Pruned, and not compared with these: {counts}"] if found else []
 
 
 def _meaning(search: Search) -> str:
@@ -228,7 +285,7 @@ def asked_text(view: SweepView) -> str | None:
     if search is None:
         return None
     statuses = [result.status for result in results_of(view)]
-    counts = ", ".join(f"{statuses.count(s)} {s}" for s in ("complete", "open", "failed") if s in statuses)
+    counts = ", ".join(f"{statuses.count(s)} {s}" for s in STATUSES if s in statuses)
     most = "" if search.limits.points is None else f" of at most {search.limits.points}"
     seeds = f", {len(search.seeds)} seeds each" if len(search.seeds) > 1 else ""
     text = f"search ({search.sampler.name}): {len(statuses)} points asked{most}{seeds}"

@@ -6,7 +6,7 @@ from sweeper.plan.estimate import duration
 from sweeper.reporting.load import open_view
 from sweeper.reporting.tables import Row
 from sweeper.reporting.text import failures_text, first_lines
-from sweeper.reporting.view import SweepView
+from sweeper.reporting.view import STATUSES, SweepView
 from sweeper.store.lease import driven_sweep
 from sweeper.store.objects import ObjectStore
 from sweeper.store.pulse import AtWork, Pulse
@@ -48,8 +48,9 @@ def sweep_rows(store: ObjectStore) -> list[Row]:
     rows: list[Row] = []
     for name in sweep_names(store):
         view = open_view(store, name)
-        counts = dict.fromkeys(("complete", "open", "failed"), 0) | view.counts()
-        rows.append({"sweep": name, "revision": view.revision.number, **counts, "is_running": name == driven})
+        counts = view.counts()
+        by_status = {str(status): counts.get(status, 0) for status in STATUSES}
+        rows.append({"sweep": name, "revision": view.revision.number, **by_status, "is_running": name == driven})
     return rows
 
 
@@ -57,7 +58,7 @@ def sweeps_text(rows: Iterable[Row], where: str) -> str:
     """Returns the same for people."""
     lines = [
         f"{row['sweep']} (revision {row['revision']}): "
-        + ", ".join(f"{row[status]} {status}" for status in ("complete", "open", "failed") if row[status])
+        + ", ".join(f"{row[status]} {status}" for status in STATUSES if row[status])
         + (", running" if row["is_running"] else "")
         for row in rows
     ]

@@ -19,7 +19,7 @@ from sweeper.reporting.view import SweepView
 
 STAND_IN = "STAND-IN: self-made pictures and the tiny CLIP; these numbers say nothing about THINGS"
 _UNLIMITED = 10_000
-_STYLES = {"complete": "green", "open": "yellow", "failed": "red"}
+_STYLES = {"complete": "green", "pruned": "dim", "open": "yellow", "failed": "red"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

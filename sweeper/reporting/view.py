@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -11,7 +11,10 @@ from sweeper.plan.trials import Trial
 from sweeper.records import TRAINING_ITEM, Failure, Record, validation_loss
 from sweeper.store.sweeps import Revision
 
-Status = Literal["complete", "failed", "open"]
+Status = Literal["complete", "pruned", "failed", "open"]
+STATUSES: tuple[Status, ...] = ("complete", "pruned", "open", "failed")
+"""In the order in which they are shown."""
+
 _BEHAVIORAL = "rsa_behavioral"
 Value = float | int | str | None
 
@@ -68,9 +71,9 @@ class SweepView:
         }
 
     def status(self, trial_id: str) -> Status:
-        """Tells how a trial stands."""
+        """Tells how a trial stands; `pruned`: a search ended it before its own rule did."""
         if self._end(trial_id) is not None:
-            return "complete"
+            return "pruned" if self._is_cut_short(trial_id) else "complete"
         return "open" if self.failure(trial_id) is None else "failed"
 
     def failure(self, trial_id: str) -> str | None:
@@ -93,7 +96,11 @@ class SweepView:
     def counts(self) -> dict[Status, int]:
         """Counts trials and baselines by status; a status that none has is left out."""
         statuses = [self.status(trial_id) for trial_id in self.trials]
-        return {status: statuses.count(status) for status in ("complete", "open", "failed") if status in statuses}
+        return {status: statuses.count(status) for status in STATUSES if status in statuses}
+
+    def of(self, trials: Iterable[Trial]) -> "SweepView":
+        """Returns the same knowledge of some trials, which may be cut."""
+        return replace(self, revision=replace(self.revision, trials=tuple(trials)))
 
     @cached_property
     def _rows(self) -> dict[str, dict[int, dict[str, Value]]]:
@@ -107,6 +114,10 @@ class SweepView:
         if trial_id not in self._ends:
             self._ends[trial_id] = self.trials[trial_id].stop.ended_at(_losses(self.rows(trial_id)))
         return self._ends[trial_id]
+
+    def _is_cut_short(self, trial_id: str) -> bool:
+        trial = self.trials[trial_id]
+        return trial.until is not None and trial.own_stop.ended_at(_losses(self.rows(trial_id))) is None
 
     def _read_rows(self, trial: Trial) -> dict[int, dict[str, Value]]:
         rows: dict[int, dict[str, Value]] = {}

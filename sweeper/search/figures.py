@@ -1,4 +1,4 @@
-"""Figures of a search by Optuna's own plotting: history, importances of the searched fields, Pareto front."""
+"""Figures of a search by Optuna's own plotting: history, importances, Pareto front, and what the pruner saw."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,28 +62,66 @@ def _figures(search: Search, study: optuna.Study) -> "Iterator[tuple[str, Axes]]
         with _drawing():
             axes = plots.plot_optimization_history(study, **about)
             axes.set_xlabel("point")  # Optuna's trial is our point; ours are its seeds
+            _mark_pruned(axes, study)
             yield f"search_history{several}", axes
         if len(ended) >= _FEWEST_FOR_IMPORTANCES and len({target(trial) for trial in ended}) > 1 and searched:
             judge = FanovaImportanceEvaluator(seed=search.seed)
             with _drawing():
                 axes = plots.plot_param_importances(study, evaluator=judge, params=searched, **about)
             yield f"search_importances{several}", axes
+    if search.pruner is not None:
+        with _drawing():
+            axes = plots.plot_intermediate_values(study)
+            axes.set_title(f"{search.pruner.metric} up to the last rung")
+            axes.set_xlabel("epoch")
+            axes.set_ylabel(search.pruner.metric)
+            if (legend := axes.get_legend()) is not None:
+                legend.remove()  # a line for each point; which is which, the table says
+            yield "search_pruning", axes
     if 2 <= len(search.objectives) <= 3:
         with _drawing():
             names = [objective.metric for objective in search.objectives]
             yield "search_pareto", plots.plot_pareto_front(study, target_names=names)
 
 
+def _mark_pruned(axes: "Axes", study: optuna.Study) -> None:
+    """Adds the points that were given up, which Optuna leaves out: at the last value seen, with its epoch."""
+    pruned = [trial for trial in study.get_trials(deepcopy=False) if trial.state is TrialState.PRUNED and trial.values]
+    if not pruned:
+        return
+    values = [trial.values[0] for trial in pruned]
+    axes.scatter([trial.number for trial in pruned], values, marker="x", color="tab:gray", label="Pruned after epoch")
+    for trial, value in zip(pruned, values, strict=True):
+        axes.annotate(f" {trial.last_step}", (trial.number, value), fontsize="x-small", color="tab:gray")
+    axes.legend()
+
+
 def _study(search: Search, results: tuple[PointResult, ...]) -> optuna.Study | None:
-    """Returns what has ended as a study, failed points too, since Optuna counts; None where nothing has ended well."""
+    """Returns what has ended as a study, all points, since Optuna counts; None where nothing has ended well."""
     distributions = distributions_of(search)
     with quietly():
         study = optuna.create_study(directions=directions_of(search))
         for result in results:
             params = to_optuna(search, result.point.values)
-            how = {"state": TrialState.FAIL} if result.values is None else {"values": list(result.values)}
-            study.add_trial(create_trial(params=params, distributions=distributions, **how))
+            state, values = _end_of(result)
+            trial = create_trial(
+                params=params,
+                distributions=distributions,
+                intermediate_values=dict(result.course),
+                state=state,
+                values=values,
+            )
+            study.add_trial(trial)
     return study if study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) else None
+
+
+def _end_of(result: PointResult) -> tuple[TrialState, list[float] | None]:
+    """Returns how Optuna knows the end of a point: of one that was pruned, with the last value that was reported."""
+    if result.values is not None:
+        return TrialState.COMPLETE, list(result.values)
+    if result.status != "pruned":
+        return TrialState.FAIL, None
+    return TrialState.PRUNED, [result.course[max(result.course)]] if result.course else None
 
 
 @contextmanager

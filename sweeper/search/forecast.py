@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from sweeper.plan.estimate import Disk, PlanSummary
 from sweeper.plan.tree import build_tree
-from sweeper.search.searcher import Space
+from sweeper.search.batches import Space
 from sweeper.sizes import disk_of
 
 

@@ -53,15 +53,6 @@ def make_sampler(search: Search, number: int) -> BaseSampler:
         raise _wrong("options", "the sampler takes these options", str(error), remedy) from error
 
 
-def check_sampler(search: Search) -> None:
-    """Refuses a sampler that Optuna does not have, or that does not take the options, the space or the objectives.
-
-    Raises:
-        SpecError: all that.
-    """
-    make_sampler(search, 0)
-
-
 def num_grid_points(search: Search) -> int | None:
     """Returns how many points there are for a sampler that visits each once, None for the others."""
     if not issubclass(_class_of(search), GridSampler):

@@ -1,6 +1,7 @@
 """The section `search`: which fields are searched, by which sampler, for the best value of what."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
@@ -12,6 +13,11 @@ TEST_METRICS = ("rsa_behavioral", "rsa_targets", "rsa_neural")
 
 Bound = Whole | Number
 T = TypeVar("T")
+
+
+def is_test(metric: str) -> bool:
+    """Tells whether a column is measured on test stimuli."""
+    return metric.startswith(TEST_METRICS)
 
 
 class Sampler(SpecModel):
@@ -143,10 +149,27 @@ class Objective(SpecModel):
         """Whether more is better."""
         return self.direction == "maximize" or (self.direction is None and not self.metric.endswith("_loss"))
 
-    @property
-    def is_test(self) -> bool:
-        """Whether it is measured on test stimuli."""
-        return self.metric.startswith(TEST_METRICS)
+
+class Pruner(SpecModel):
+    """An Optuna pruner by name: it gives up points that are not worth the rest of their training."""
+
+    name: Annotated[str, Field(min_length=1)] = "median"
+    """`median`, `percentile`, `successive_halving`, `hyperband`, `threshold`, `patient`, or another class of
+    `optuna.pruners`."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of that class, by their names there; a step is an epoch. A pruner in a pruner has name and options."""
+    metric: Annotated[str, Field(min_length=1)] = "rsa_validation"
+    """What it is told of each epoch: a column of the trials' curves, the mean over the seeds."""
+    epochs: tuple[PositiveInt, ...]
+    """Rungs: when it is asked. A point is trained up to a rung first, and on when it is not given up there."""
+
+    @model_validator(mode="after")
+    def _rungs_ascend(self) -> Self:
+        if not self.epochs:
+            raise broken_rule("search.pruner.epochs must name at least one epoch", "epochs", got=[])
+        if any(later <= earlier for earlier, later in pairwise(self.epochs)):
+            raise broken_rule("search.pruner.epochs must ascend", "epochs", got=list(self.epochs))
+        return self
 
 
 class Limits(SpecModel):
@@ -179,6 +202,8 @@ class Search(SpecModel):
     """Points to begin with, such as the published one; fields that are left out are the sampler's."""
     objectives: tuple[Objective, ...] = (Objective(),)
     """What is searched for; of several, the Pareto front."""
+    pruner: Pruner | None = None
+    """Who gives points up before they are trained to their end; default: nobody."""
     seeds: tuple[Seed, ...] = ()
     """Each point is trained with each of these, as `seeds`, and its value is the mean; none: as `seeds` says."""
     batch: PositiveInt = 1
@@ -204,12 +229,31 @@ class Search(SpecModel):
             raise broken_rule("search.seeds must differ from each other", "seeds", got=list(self.seeds))
         return self
 
+    @model_validator(mode="after")
+    def _the_pruner_knows_the_objective(self) -> Self:
+        if self.pruner is None:
+            return self
+        if len(self.objectives) > 1:
+            rule = "a pruner goes with one objective: Optuna's pruners rank points by one value"
+            raise broken_rule(rule, "pruner", "objectives", remedy="Leave the pruner out, or name one objective")
+        metric, objective = self.pruner.metric, self.objectives[0]
+        if Objective(metric=metric).is_maximized != objective.is_maximized:
+            rule = f"a pruner ranks points in the direction of the objective: {metric} is better the other way"
+            raise broken_rule(rule, "pruner", "objectives", remedy=f"Take pruner.metric: {objective.metric}")
+        return self
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The columns that points are compared by, in objectives or by the pruner."""
+        pruned_by = () if self.pruner is None else (self.pruner.metric,)
+        return tuple(dict.fromkeys([*(objective.metric for objective in self.objectives), *pruned_by]))
+
     @property
     def sees_test_stimuli(self) -> bool:
-        """Whether an objective is measured on test stimuli."""
-        return any(objective.is_test for objective in self.objectives)
+        """Whether an objective, or what the pruner is told, is measured on test stimuli."""
+        return any(is_test(metric) for metric in self.metrics)
 
     @property
     def needs_validation_rsa(self) -> bool:
-        """Whether an objective is measured on the validation stimuli's outputs."""
-        return any(objective.metric.startswith("rsa_validation") for objective in self.objectives)
+        """Whether points are compared by what is measured on the validation stimuli's outputs."""
+        return any(metric.startswith("rsa_validation") for metric in self.metrics)

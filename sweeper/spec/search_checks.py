@@ -13,7 +13,7 @@ from sweeper.spec.fields import SECTIONS, suggest, without_index
 from sweeper.spec.messages import shown
 from sweeper.spec.report import Report
 from sweeper.spec.schema import TrialConfig
-from sweeper.spec.search import Objective, Range, corners
+from sweeper.spec.search import Objective, Pruner, Range, corners, is_test
 
 _WHY_NOT_SEARCHED = {
     "data": "points are compared on the same stimuli",
@@ -43,7 +43,7 @@ class SearchChecks:
             report.tell(("search",), rule, remedy="Make it two specs in one store, which share what is equal", key=True)
         self._space = self._read_space()
         self._check_first()
-        self._check_test_objectives()
+        self._check_test_metrics()
 
     def tried(self) -> Iterator[tuple[Choice, ...]]:
         """Yields the assignments that are checked when a spec is read: the space's corners, and `first`."""
@@ -57,37 +57,57 @@ class SearchChecks:
             }
             yield tuple(given.get(name, choices[0]) for name, choices in ends.items())
 
-    def check_objectives(self, config: TrialConfig) -> None:
-        """Tells of objectives that must not compare the points.
+    def check_metrics(self, config: TrialConfig) -> None:
+        """Tells of objectives, and of what a pruner is told, that must not compare the points.
 
         Args:
             config: a point's.
         """
-        for path, objective in self._objectives():
-            reason = None if objective.is_test else self._why_unfair(config, objective.metric)
+        for path, field, metric in self._metrics():
+            reason = None if is_test(metric) else self._why_unfair(config, metric)
             if reason is not None:
-                rule = f"search.objectives must compare points fairly; {objective.metric} does not: {reason}"
+                rule = f"{field} must compare points fairly; {metric} does not: {reason}"
                 fair = [metric for metric in _FAIR if self._why_unfair(config, metric) is None]
                 remedy = f"Take {' or '.join(fair)}" if fair else "Search other fields"
                 self._report.tell(path, rule, remedy=remedy)
 
+    def check_rungs(self, last_epoch: int) -> None:
+        """Tells of rungs after which no point has anything left to save.
+
+        Args:
+            last_epoch: of the longest training.
+        """
+        for index, rung in enumerate(pruner.epochs if (pruner := self._pruner) is not None else ()):
+            if rung >= last_epoch:
+                rule = f"a rung comes before the last epoch, {last_epoch}: there is nothing to save after it"
+                remedy = "Leave it out, or raise training.max_epochs"
+                self._report.tell(("search", "pruner", "epochs", index), rule, str(rung), remedy)
+
     def _why_unfair(self, config: TrialConfig, metric: str) -> str | None:
         return config.model.incomparable(metric, tuple(self._space))
 
-    def _check_test_objectives(self) -> None:
-        for path, objective in self._objectives():
-            if objective.is_test and self._section.get("allow_test_objective") is not True:
-                rule = "search.objectives must not be measured on test stimuli: what is chosen by them is not tested"
+    def _check_test_metrics(self) -> None:
+        for path, field, metric in self._metrics():
+            if is_test(metric) and self._section.get("allow_test_objective") is not True:
+                rule = f"{field} must not be measured on test stimuli: what is chosen by them is not tested"
                 remedy = "Take rsa_validation or val_loss, or say allow_test_objective: true and read it so"
-                self._report.tell(path, rule, objective.metric, remedy)
+                self._report.tell(path, rule, metric, remedy)
 
-    def _objectives(self) -> Iterator[tuple[Path, Objective]]:
-        if "objectives" not in self._section:
-            yield ("search",), Objective()
-        objectives = self._section.get("objectives", ())
+    def _metrics(self) -> Iterator[tuple[Path, str, str]]:
+        """Yields what points are compared by: where it stands in the file, the field, the metric."""
+        objectives = self._section.get("objectives", [{}])
         for index, raw in enumerate(objectives if isinstance(objectives, list) else ()):
             with suppress(ValidationError):  # told with the other types
-                yield ("search", "objectives", index, "metric"), Objective.model_validate(raw)
+                path = ("search", "objectives", index, "metric")
+                yield path, "search.objectives", Objective.model_validate(raw).metric
+        if self._pruner is not None:
+            yield ("search", "pruner", "metric"), "search.pruner.metric", self._pruner.metric
+
+    @property
+    def _pruner(self) -> Pruner | None:
+        with suppress(ValidationError):  # told with the other types
+            return Pruner.model_validate(self._section["pruner"]) if self._section.get("pruner") is not None else None
+        return None
 
     def _read_space(self) -> dict[str, Range]:
         space = self._section.get("space")

@@ -200,7 +200,15 @@ def _with_kept_search(changed: dict[str, Any], raw: Mapping[str, Any], recipe: _
     space = {name: _kept_range(search["space"][name], raw["search"]["space"][name]) for name in kept}
     first = [{name: value for name, value in point.items() if name in kept} for point in search.get("first", [])]
     rest = {key: value for key, value in search.items() if key != "storage"}
+    if "pruner" in rest:
+        rest["pruner"] = _kept_pruner(rest["pruner"], changed["training"]["max_epochs"])
     return {**changed, "search": {**rest, "space": space, "first": first}} if kept else changed
+
+
+def _kept_pruner(pruner: Mapping[str, Any] | None, last_epoch: int) -> dict[str, Any] | None:
+    """Returns a pruner with the rungs that a shorter training reaches; None where it reaches none."""
+    rungs = [rung for rung in pruner["epochs"] if rung < last_epoch] if pruner is not None else []
+    return {**pruner, "epochs": rungs} if pruner is not None and rungs else None
 
 
 def _kept_range(written: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,8 @@ def check_trials(raw: Mapping[str, Any], report: Report) -> tuple[TrialConfig, .
     if exclude and not checked:
         report.tell(("exclude",), "exclusions must leave at least one trial", "all excluded")
     if search is not None and valid:
-        search.check_objectives(valid[0][1])
+        search.check_metrics(valid[0][1])
+        search.check_rungs(max(config.training.max_epochs for _, config in valid))
     elif raw.get("allow_overlap") is not True:
         _check_overlap(raw, [choices for choices, _ in valid], [config for _, config in valid], report)
     return tuple(config for _, config in valid)

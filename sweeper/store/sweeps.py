@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from sweeper.plan.identity import content_id
-from sweeper.plan.trials import Trial
+from sweeper.plan.trials import Trial, farthest
 from sweeper.spec.schema import SweepSpec
 from sweeper.store.objects import ObjectStore
 from sweeper.store.points import Point, read_points
@@ -41,12 +41,9 @@ class Revision:
     points: tuple[Point, ...] = ()
 
     def with_points(self, points: Iterable[Point]) -> Self:
-        """Returns the revision of a search with points that it lacks, and their trials, each once."""
-        added = tuple(point for point in points if point.number >= len(self.points))
-        trials = {trial.trial_id: trial for trial in self.trials}
-        for trial in (trial for point in added for trial in point.trials):
-            trials.setdefault(trial.trial_id, trial)
-        return replace(self, points=(*self.points, *added), trials=tuple(trials.values()))
+        """Returns the revision of a search with its points as they stand, and their trials, each once."""
+        points = tuple(points)
+        return replace(self, points=points, trials=farthest(trial for point in points for trial in point.trials))
 
 
 def save_revision(

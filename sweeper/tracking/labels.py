@@ -14,7 +14,9 @@ PARENT_RUN, USER = "mlflow.parentRunId", "mlflow.user"
 FAILURE, LOGGED_EPOCH, LOGGED_DIGEST = "sweeper.failure", "sweeper.logged_epoch", "sweeper.logged_digest"
 ARTIFACTS, HEAT_MAPS = "sweeper.artifacts", "sweeper.heat_maps"
 BEST_STATE, BEST_BITS = "sweeper.best_state", "sweeper.best_state_sha256"
-MEASURES = "sweeper.measures"
+MEASURES, PRUNED = "sweeper.measures", "sweeper.pruned_after_epoch"
+MAY_PASS = (FAILURE, PRUNED)
+"""Tags of outcomes that a later run may change."""
 SWEEP_ROLE = "sweep"
 
 _MAX_PARAM, _MAX_TAG = 6000, 5000
@@ -85,6 +87,8 @@ def outcome_tags(view: SweepView, trial: Trial, summary: Mapping[str, Any]) -> d
         epochs = summary.get("recovery_loss_epochs")
         seen = summary["epochs_seen_after_window"]
         tags["sweeper.recovery"] = f"NR (> {seen})" if epochs is None else str(epochs)
+    if view.status(trial.trial_id) == "pruned":
+        tags[PRUNED] = str(trial.until)
     if view.status(trial.trial_id) == "failed":
         tags[FAILURE] = (view.failure(trial.trial_id) or "")[:_MAX_TAG]
     return tags

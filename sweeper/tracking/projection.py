@@ -26,7 +26,7 @@ from sweeper.tracking.points import (
 )
 
 RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
-_STATUS = {"complete": FINISHED, "failed": FAILED}
+_STATUS = {"complete": FINISHED, "pruned": FINISHED, "failed": FAILED}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -218,8 +218,8 @@ class Projection:
             tags |= self._stored(run, best_state(self._store, trial, summary.get("best_epoch"), run.tags))
         try:
             self._write(run, points=points, params=labels.params_of(trial), tags=tags)
-            if labels.FAILURE in run.tags and labels.FAILURE not in tags:
-                self._server.drop_tag(run, labels.FAILURE)
+            for outdated in (tag for tag in labels.MAY_PASS if tag in run.tags and tag not in tags):
+                self._server.drop_tag(run, outdated)
             if last_time:
                 ended = last_measured_ms(view, trial)
                 self._end(run, _STATUS.get(view.status(trial.trial_id), self._open_status), ended or run.start_ms)
