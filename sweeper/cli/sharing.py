@@ -116,25 +116,35 @@ def saliency(trial: str, as_json: bool, **asked: Any) -> None:
 
 @click.command()
 @store_option
+@click.option(
+    "--features", is_flag=True, help="Frozen features on this machine, too: they are computed again when needed."
+)
 @click.option("--yes", is_flag=True, help="Remove it; without, it is only shown.")
 @json_option
-def gc(store: str, yes: bool, as_json: bool) -> None:
+def gc(store: str, features: bool, yes: bool, as_json: bool) -> None:
     """Show what no sweep needs: damaged objects, leftovers, results of no revision."""
+    from sweeper.data.features import kept_entries, remove_entry
     from sweeper.store.garbage import find_garbage, remove
     from sweeper.store.lease import held
     from sweeper.store.opening import open_store
+    from sweeper.store.places import features_folder
 
     opened = open_store(store, create=False)
     with held(opened, "gc") if yes else nullcontext():
         found = find_garbage(opened)
+        entries = kept_entries(features_folder(opened)) if features else {}
         for each in found if yes else ():
             remove(opened, each)
+        for entry in entries if yes else ():
+            remove_entry(entry)
+    sorts = [(each.sort, len(each.files), each.size) for each in found]
+    sorts += [("frozen features", len(entries), sum(entries.values()))] if features else []
     if as_json:
-        rows = [{"sort": each.sort, "files": len(each.files), "bytes": each.size, "removed": yes} for each in found]
+        rows = [{"sort": sort, "files": files, "bytes": size, "removed": yes} for sort, files, size in sorts]
         click.echo(json.dumps({"schema_version": 1, "rows": rows}))
         return
-    for each in found:
-        click.echo(f"{each.sort:<30} {len(each.files):>8} files {each.size / 1e6:>10.1f} MB")
+    for sort, files, size in sorts:
+        click.echo(f"{sort:<30} {files:>8} files {size / 1e6:>10.1f} MB")
     click.echo("removed" if yes else "nothing was removed; --yes removes it")
 
 

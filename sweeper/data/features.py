@@ -100,6 +100,18 @@ class FeatureCache:
         scratch.rename(folder)
 
 
+def kept_entries(root: Path) -> dict[Path, int]:
+    """Returns the finished entries below a folder with their bytes."""
+    folders = sorted(path.parent for path in root.glob("*/sha256.json")) if root.is_dir() else []
+    return {folder: sum(file.stat().st_size for file in folder.iterdir()) for folder in folders}
+
+
+def remove_entry(folder: Path) -> None:
+    """Removes an entry; a worker that has it open reads on, and the next one computes it again."""
+    with FileLock(f"{folder}.lock"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _write_header(file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
     header = {"descr": dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     write_array_header_1_0(file, header)

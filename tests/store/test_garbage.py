@@ -1,8 +1,10 @@
 """What can go: never a result of a sweep."""
 
+import json
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from click.testing import CliRunner
@@ -10,6 +12,7 @@ from click.testing import CliRunner
 from sweeper.cli import main
 from sweeper.store.garbage import find_garbage
 from sweeper.store.local import LocalStore
+from sweeper.store.opening import open_store
 
 LATER = 2 * 24 * 3600.0
 
@@ -44,3 +47,21 @@ def test_damage_leftovers_and_results_of_no_sweep_can_go(grid: Path, tmp_path: P
     assert CliRunner().invoke(main, ["gc", "--store", str(store.root), "--yes"]).exit_code == 0
     assert sizes(store) == [0, 0, 0, 0]
     assert len(list(store.keys("states"))) == len(list(LocalStore(grid).keys("states"))) - 1
+
+
+def test_frozen_features_are_removed_on_request_and_computed_again(engine, tmp_path) -> None:
+    ran = replace(engine, cache=None).run(tmp_path / "store", training={"max_epochs": 1})
+    assert ran.status == "done"
+    store = open_store(tmp_path / "store")
+    gc = ["gc", "--store", str(store.root), "--json"]
+
+    def features(*options: str) -> dict[str, object]:
+        rows = json.loads(CliRunner().invoke(main, [*gc, *options]).stdout)["rows"]
+        return next((row for row in rows if row["sort"] == "frozen features"), {})
+
+    assert features() == {}
+    assert features("--features")["files"] == 2, "pool and held-out set"
+    assert features("--features", "--yes")["bytes"] > 1e5
+    assert features("--features")["files"] == 0
+    assert replace(engine, cache=None).run(tmp_path / "store", training={"max_epochs": 2}).status == "done"
+    assert features("--features")["files"] == 2
