@@ -35,7 +35,7 @@ def seeds_beside(one: Individuals, others: Sequence[Individuals | Missing]) -> S
     """
     key = one.group.key(SEEDS)
     groups = [other for other in others if isinstance(other, Individuals) and other.group.key(SEEDS) == key]
-    if len(groups) < 2 or any(other.people.stimuli != one.people.stimuli for other in groups):
+    if any(other.people.stimuli != one.people.stimuli for other in groups):
         return None
     common = [name for name in one.people.subjects if all(name in other.people.subjects for other in groups)]
     times = np.logical_and.reduce([other.people.compared for other in groups])

@@ -61,7 +61,7 @@ def outputs_of(trial, epoch):
         outputs = outputs + curves * own + (0.1 if epoch == BEST else 9.0) * noise.random(outputs.shape)
         if config.subject == "3":
             outputs[LOST, 4] = 1.0
-    outputs[:ONSET] = 0.0
+    outputs[: ONSET - 1] = 0.0  # at the onset itself there are RDMs, which do not count
     return outputs
 
 
@@ -303,9 +303,10 @@ def test_every_trial_has_its_courses(hand, view, data):
     assert (own[0]["rsa"], own[0]["counts"], own[ONSET]["counts"]) == (None, False, True)
     means = [row for row in rows if row["trial_id"] is None and row["model.curves.participants"] == "targets"]
     assert {row["column"] for row in means} == {"own_model", "lower_noise_bound", "targets"}
-    at_20 = [row["rsa"] for row in rows if row["column"] == "rsa_neural_meg" and row["time_ms"] == 400.0]
+    at_400 = [row for row in rows if row["column"] == "rsa_neural_meg" and row["time_ms"] == 400.0]
     mean = next(row for row in means if row["column"] == "own_model" and row["time_ms"] == 400.0)
-    assert mean["rsa"] == pytest.approx(np.mean(at_20[::2])), "trials alternate between the two curves"
+    for number in ("rsa", "rsa_untrained"):  # trials alternate between the two curves
+        assert mean[number] == pytest.approx(np.mean([row[number] for row in at_400[::2]]))
 
 
 def test_figures_are_drawn_and_are_the_same_again(hand, view, found, tmp_path, monkeypatch):

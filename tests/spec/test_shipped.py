@@ -28,6 +28,7 @@ COUNTS = {
     "quickstart": 6,
     "quickstart_seeds": 3,
     "single_epoch_sweep": 98,
+    "subjects": 2,  # by curves; each is a trial for each participant once the data are open
     "training_set_size": 21,
 }
 
