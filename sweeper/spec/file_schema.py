@@ -67,7 +67,8 @@ def _perturbation(field: dict[str, Any]) -> dict[str, Any]:
 
 
 def _axes() -> dict[str, Any]:
-    names = {name: {"type": "array", "minItems": 1} for name in dotted_names()}
+    names: dict[str, Any] = {name: {"type": "array", "minItems": 1} for name in dotted_names()}
+    names["subject"] = {"anyOf": [names["subject"], {"type": "string"}]}  # `all`, or a range
     axes = {
         "type": "object",
         "description": "Swept fields by dotted name with their values.",
