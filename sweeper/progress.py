@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.status import Status
 
+from sweeper.wording import counted
+
 if TYPE_CHECKING:
     from sweeper.training.events import EpochDone
 
@@ -64,7 +66,7 @@ class LineProgress(QuietProgress):
     def start(self, *, epochs: int, trials: int) -> None:
         """Says what is to be done."""
         self._done, self._began = 0, time.monotonic()
-        self.note(f"{trials} trial{'s' * (trials != 1)}, at most {epochs} epochs to train")
+        self.note(f"{counted(trials, 'trial')}, at most {counted(epochs, 'epoch')} to train")
 
     def epoch(self, done: "EpochDone", waiting: int) -> None:
         """Says how far the run is, every few seconds."""
@@ -75,7 +77,7 @@ class LineProgress(QuietProgress):
             is_due = now - self._last >= LINE_EVERY_S or waiting == 0
         if is_due:
             rate = self._done / max(now - self._began, 1e-9)
-            self.note(f"{self._done} epochs trained, at most {waiting} to go, {rate:.1f} per second")
+            self.note(f"{counted(self._done, 'epoch')} trained, at most {waiting} to go, {rate:.1f} per second")
 
     def note(self, text: str) -> None:
         """Writes a line."""

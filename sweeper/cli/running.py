@@ -158,6 +158,7 @@ def retry(
     from dataclasses import asdict
 
     from sweeper.launch import retry_failed
+    from sweeper.wording import counted
 
     if failed and trials:
         raise click.UsageError("--failed means all trials; leave it out beside --trial")
@@ -173,6 +174,4 @@ def retry(
     if not taken:
         click.echo("no result is a failure, so nothing is taken back" if gpu is not None else "nothing has failed")
         return
-    click.echo(
-        f"{len(taken)} failure{'s' * (len(taken) != 1)} taken back; sweeper run {sweep} --store {store} trains again"
-    )
+    click.echo(f"{counted(len(taken), 'failure')} taken back; sweeper run {sweep} --store {store} trains again")

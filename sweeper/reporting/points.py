@@ -12,6 +12,7 @@ from sweeper.reporting.summary import LOSS
 from sweeper.reporting.view import STATUSES, Status, SweepView, plain
 from sweeper.spec.search import TEST_METRICS, Objective, Search
 from sweeper.store.points import Point
+from sweeper.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -288,5 +289,5 @@ def asked_text(view: SweepView) -> str | None:
     counts = ", ".join(f"{statuses.count(s)} {s}" for s in STATUSES if s in statuses)
     most = "" if search.limits.points is None else f" of at most {search.limits.points}"
     seeds = f", {len(search.seeds)} seeds each" if len(search.seeds) > 1 else ""
-    text = f"search ({search.sampler.name}): {len(statuses)} points asked{most}{seeds}"
+    text = f"search ({search.sampler.name}): {counted(len(statuses), 'point')} asked{most}{seeds}"
     return f"{text}; {counts}" if counts else text

@@ -16,6 +16,7 @@ from sweeper.reporting.grids import Grid, grids, value_text
 from sweeper.reporting.points import asked_text, points_text
 from sweeper.reporting.tables import swept_fields, trial_rows
 from sweeper.reporting.view import SweepView
+from sweeper.wording import counted
 
 STAND_IN = "STAND-IN: self-made pictures and the tiny CLIP; these numbers say nothing about THINGS"
 _UNLIMITED = 10_000
@@ -76,7 +77,7 @@ def first_lines(view: SweepView) -> list[str]:
     spec = view.revision.spec
     roles = [trial.role for trial in view.trials.values()]
     counts = {role: roles.count(role) for role in ("trial", "control", "baseline") if role in roles}
-    kinds = ", ".join(f"{number} {role}{'s' * (number != 1)}" for role, number in counts.items())
+    kinds = ", ".join(counted(number, role) for role, number in counts.items())
     standing = ", ".join(f"{number} {status}" for status, number in view.counts().items())
     first = f"{spec.name} (revision {view.revision.number}): {kinds}; {standing}"
     asked = asked_text(view)

@@ -6,6 +6,7 @@ from sweeper.plan.estimate import Disk, PlanSummary
 from sweeper.plan.tree import build_tree
 from sweeper.search.batches import Space
 from sweeper.sizes import disk_of
+from sweeper.wording import counted
 
 
 def with_points_to_come(plan: PlanSummary, space: Space, num_asked: int) -> PlanSummary:
@@ -20,10 +21,11 @@ def with_points_to_come(plan: PlanSummary, space: Space, num_asked: int) -> Plan
     seeds, has_baselines = max(1, len(space.search.seeds)), any(trial.role == "baseline" for trial in trials)
     most = space.max_points
     if most is None:
-        told = f"search: {num_asked} points asked; no number of points ends it, only time; counted below are these"
+        asked = counted(num_asked, "point")
+        told = f"search: {asked} asked; no number of points ends it, only time; counted below are these"
         return replace(plan, search=told)
     to_come = max(0, most - num_asked)
-    told = f"search: at most {most} points x {seeds} seed{'s' * (seeds != 1)}; {num_asked} asked, {to_come} to come"
+    told = f"search: at most {counted(most, 'point')} x {counted(seeds, 'seed')}; {num_asked} asked, {to_come} to come"
     if not to_come:
         return replace(plan, search=told)
     runs = to_come * seeds * (1 + has_baselines)
