@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,33 @@ from PIL import Image
 
 from sweeper.cli import main
 
-# Forbids the engine, then computes by what is in the folder alone.
-READER = """\
-import sys
+# Has what receivers have, forbids the engine, and runs scripts, each in a fork: their imports are what takes long.
+ELSEWHERE = """\
+import json, os, runpy, sys, traceback
 sys.modules["sweeper"] = sys.modules["sweeper_models"] = None
+import numpy, open_clip, peft, torch
+for line in sys.stdin:
+    if (child := os.fork()) == 0:
+        folder, *sys.argv = json.loads(line)
+        os.chdir(folder)
+        sys.path[0] = os.path.dirname(sys.argv[0])
+        with open("said", "w") as sys.stderr:
+            try:
+                runpy.run_path(sys.argv[0], run_name="__main__")
+            except SystemExit as end:
+                print(end.code, file=sys.stderr)
+            except Exception:
+                traceback.print_exc()
+        os._exit(0)
+    os.waitpid(child, 0)
+    print(flush=True)
+"""
+# Computes by what is in the folder alone.
+READER = """\
 import numpy as np, open_clip, torch
-sys.path.insert(0, {folder!r})
 import load
 about, network = load.read(), load.load()
-images = torch.from_numpy(np.load({images!r}))
+images = torch.from_numpy(np.load("images.npy"))
 with torch.no_grad():
     found = dict(
         outputs=load.predict(network, images, about),
@@ -32,10 +51,11 @@ with torch.no_grad():
         text=network.encode_text(torch.tensor(about["tokens"])),
     )
     if about["what"] == "merged":
-        by_factory = open_clip.create_model_and_transforms("local-dir:" + {folder!r})[0].eval()
+        by_factory = open_clip.create_model_and_transforms(f"local-dir:{load.FOLDER}")[0].eval()
         found["by_factory"] = by_factory.encode_image(images)
-np.savez({found!r}, **{{name: tensor.numpy() for name, tensor in found.items()}})
+np.savez("found.npz", **{name: tensor.numpy() for name, tensor in found.items()})
 """
+PLAIN = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
 ADAPTER_FILES = ["README.txt", "adapter_config.json", "adapter_model.safetensors", "export.json", "load.py"]
 
 ONE_FORM = pytest.mark.parametrize("ran", ["published"], indirect=True)
@@ -74,17 +94,22 @@ def held_out_pixels(trial: Any) -> Any:
     return images, images.pixels(range(len(images)), 40)
 
 
-def read_elsewhere(folder: Path, pixels: Any, scratch: Path) -> dict[str, Any]:
-    images, found = scratch / "images.npy", scratch / "found.npz"
-    np.save(images, pixels)
-    code = READER.format(folder=str(folder), images=str(images), found=str(found))
-    subprocess.run([sys.executable, "-c", code], cwd=scratch, check=True, env=_plain_environment())
-    with np.load(found) as arrays:
-        return dict(arrays)
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[Callable[..., str]]:
+    """Runs a script without sweeper in a folder; returns what it said."""
+    with subprocess.Popen(
+        [sys.executable, "-c", ELSEWHERE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=PLAIN
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
 
+        def run(folder: Path, *words: str) -> str:
+            print(json.dumps([str(folder), *words]), file=process.stdin, flush=True)
+            assert process.stdout.readline(), "it has ended"
+            return (folder / "said").read_text()
 
-def _plain_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+        yield run
+        process.stdin.close()
 
 
 def ours(trial: Any, state_id: str, store: Path, pixels: Any) -> dict[str, Any]:
@@ -115,7 +140,9 @@ def assert_equal(theirs: Any, own: Any) -> None:
 
 
 @pytest.mark.parametrize("what", ["adapter", "merged"])
-def test_features_and_predictions_without_sweeper_are_ours(ran: tuple[Path, Any], what: str, tmp_path: Path) -> None:
+def test_features_and_predictions_without_sweeper_are_ours(
+    ran: tuple[Path, Any], elsewhere: Callable[..., str], what: str, tmp_path: Path
+) -> None:
     from sweeper.evaluation import OutputKey, set_id
     from sweeper.inputs import dataset_of
     from sweeper.store.local import LocalStore
@@ -126,7 +153,11 @@ def test_features_and_predictions_without_sweeper_are_ours(ran: tuple[Path, Any]
     row = row_of(store, "--trial", trial.trial_id[:10], "--what", what, "--out", str(tmp_path / "out"))
     assert row["largest_difference"] < 1e-5
     _, pixels = held_out_pixels(trial)
-    theirs, own = read_elsewhere(tmp_path / "out", pixels, tmp_path), ours(trial, row["state_id"], store, pixels)
+    np.save(tmp_path / "images.npy", pixels)
+    (tmp_path / "out" / "reader.py").write_text(READER)
+    assert elsewhere(tmp_path, str(tmp_path / "out" / "reader.py")) == ""
+    with np.load(tmp_path / "found.npz") as arrays:
+        theirs, own = dict(arrays), ours(trial, row["state_id"], store, pixels)
     assert theirs["outputs"].shape == (12, 66)
     for name, array in own.items():
         assert_equal(theirs[name], array)
@@ -140,26 +171,27 @@ def test_features_and_predictions_without_sweeper_are_ours(ran: tuple[Path, Any]
 
 
 @ONE_FORM
-def test_the_script_prints_the_predictions_of_a_picture(ran: tuple[Path, Any], tmp_path: Path) -> None:
+def test_the_script_prints_the_predictions_of_a_picture(
+    ran: tuple[Path, Any], elsewhere: Callable[..., str], tmp_path: Path
+) -> None:
     store, engine_run = ran
     trial = engine_run.trial(start=2, length=1)
     row = row_of(store, "--trial", trial.trial_id, "--epoch", "2", "--out", str(tmp_path / "out"))
     assert row["epoch"] == 2
     images, pixels = held_out_pixels(trial)
     Image.fromarray(images.rgb(3)).save(tmp_path / "picture.png")
-    command = [sys.executable, str(tmp_path / "out" / "load.py"), "picture.png"]
-    run = {"cwd": tmp_path, "capture_output": True, "text": True, "env": _plain_environment()}
-    lines = subprocess.run(command, check=True, **run).stdout.splitlines()
+    command = [str(tmp_path / "out" / "load.py"), "picture.png"]
+    ended = subprocess.run([sys.executable, *command], cwd=tmp_path, env=PLAIN, stdout=subprocess.PIPE, check=True)
+    lines = ended.stdout.decode().splitlines()
     assert lines[0] == "dimension\tpicture.png"
     printed = dict(line.split("\t") for line in lines[1:])
     assert list(printed) == json.loads((tmp_path / "out" / "export.json").read_text())["dimensions"]
     expected = ours(trial, row["state_id"], store, pixels[3:4])["outputs"][0]
     assert_equal(np.array([float(value) for value in printed.values()]), expected)
 
-    other = subprocess.run([*command, "--weights", str(tmp_path / "picture.png")], check=False, **run)
-    assert other.returncode == 1
-    assert "--weights: the backbone's own weights" in other.stderr
-    assert "Traceback" not in other.stderr
+    said = elsewhere(tmp_path, *command, "--weights", str(tmp_path / "picture.png"))
+    assert "--weights: the backbone's own weights" in said
+    assert "Traceback" not in said
 
 
 @ONE_FORM

@@ -16,9 +16,9 @@ OBJECT_STORE = "--object-store-memory=80000000"
 
 
 class Cluster:
-    """A head without CPUs, and nodes of one CPU each."""
+    """A head, and nodes of one CPU each."""
 
-    def __init__(self, num_nodes: int) -> None:
+    def __init__(self, num_nodes: int, *, head_cpus: int = 0) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="sweeper-", dir="/tmp"))  # sockets need short paths
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -27,7 +27,7 @@ class Cluster:
         self._processes: list[subprocess.Popen[bytes]] = []
         self.nodes: list[subprocess.Popen[bytes]] = []
         try:
-            words = ["--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=0"]
+            words = ["--head", f"--port={port}", "--node-ip-address=127.0.0.1", f"--num-cpus={head_cpus}"]
             self._start(*words, f"--temp-dir={self._folder}", "--include-dashboard=false")
             for _ in range(num_nodes):
                 self.add_node()

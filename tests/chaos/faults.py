@@ -170,18 +170,19 @@ def remove_nodes(yardstick: Yardstick, tally: Tally, random: Random, *, pause_s:
                     time.sleep(random.uniform(0, pause_s))
                     if driver.is_running():
                         strike_node(victim, cluster, random)
+                        cluster.add_node()
                 victim.finish(driver)
 
 
 def strike_node(victim: Victim, cluster: Cluster, random: Random) -> None:
-    """Removes one of the nodes, and then adds one."""
+    """Removes one of the nodes."""
     cluster.remove_node(random.randrange(len(cluster.nodes)))
     victim.struck()
-    cluster.add_node()
 
 
 def make_yardstick(folder: Path, *, is_long: bool) -> Yardstick:
-    """Makes the sweep: about a hundred epochs, or twice as many for long rows of kills."""
-    starts, lengths = ([5, 15, 30], [2, 4, 8]) if is_long else ([5, 20], [2, 4])
+    """Makes the sweep: 219 epochs for long rows of kills, or a third of them."""
+    starts, lengths = ([5, 15, 30], [2, 4, 8]) if is_long else ([5, 15], [2, 4])
     axes = {"perturbation.start": starts, "perturbation.length": lengths}
-    return Yardstick.make(folder, max_epochs=60, horizon=15, axes=axes)
+    max_epochs, horizon = (60, 15) if is_long else (30, 8)
+    return Yardstick.make(folder, max_epochs=max_epochs, horizon=horizon, axes=axes)

@@ -14,7 +14,8 @@ from sweeper.store.opening import open_store
 
 NUM_RACERS = 8
 PAYLOAD_BYTES = 200_000
-MANY = 1100  # more than an S3 server lists at once
+MANY = 1010  # more than an S3 server lists at once
+SOME = 100  # more than are asked for at once
 
 ADDRESSES: dict[str, Callable[[pytest.FixtureRequest], str]] = {
     "local": lambda request: str(request.getfixturevalue("tmp_path") / "store"),
@@ -96,7 +97,7 @@ def test_many_objects_are_listed_and_read(store: ObjectStore) -> None:
     for key in keys:
         store.put("records", key, key.encode())
     assert list(store.keys("records")) == sorted(keys)
-    assert list(store.get_each("records", keys)) == [(key, key.encode()) for key in keys]
+    assert list(store.get_each("records", keys[:SOME])) == [(key, key.encode()) for key in keys[:SOME]]
     assert list(store.get_each("records", ["none", keys[0]])) == [("none", None), (keys[0], keys[0].encode())]
 
 

@@ -25,6 +25,7 @@ data: {manifest: small.yaml}
 model: {backbone: tiny-clip, pretrained: builtin, adapter: {rank: 4}}
 training: {optimizer: {lr: 1e-3}, batch_size: 16, max_epochs: 3000}
 evaluation: {bootstraps: 3}
+resources: {cpu: 2}  # of the node: one worker, whose start is what takes long
 """
 MANIFEST = "name: small\ngenerator: {name: drawings, num_train: 45, num_test: 12, seed: 1}\n"
 SRUN = """\

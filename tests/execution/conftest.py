@@ -1,6 +1,7 @@
 """A Tune trainable that needs no torch, for tests of what surrounds training."""
 
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,17 @@ def light() -> Callable[[Path, Callable[[Any], None]], type]:
 
 
 def _light(log: Path, act: Callable[[Any], None]) -> type:
-    """Returns a trainable whose worker loads no torch: per segment it acts, and hands in made-up epochs."""
+    """Returns a trainable whose worker loads no torch: it acts in each epoch that the store lacks, and makes it up.
+
+    A made-up state is a hash of the one before it and of its own id, its loss the first bytes of that.
+    """
     from sweeper.execution.ray_worker import SegmentTrainable
     from sweeper.records import Record
     from sweeper.store.rows import write_records
     from sweeper.training.events import EpochDone
 
-    def record(state_id: str, epoch: int) -> Record:
-        values = {"val_loss": 10.0 - epoch, "train_loss": 1.0}
+    def record(state_id: str, epoch: int, state: bytes) -> Record:
+        values = {"val_loss": int.from_bytes(state[:4], "big") / 2**32, "train_loss": 1.0}
         return Record(state_id=state_id, epoch=epoch, item="training", values=values, reasons={}, measured_at=0.0)
 
     class Worker:
@@ -29,15 +33,19 @@ def _light(log: Path, act: Callable[[Any], None]) -> type:
             self.store = store
 
         def train(self, order: Any) -> Iterator[Any]:
+            before = b"" if order.parent is None else self.store.get("states", order.parent)
             for epoch, state_id in order.states.items():
-                if epoch:
+                found = self.store.get("states", state_id)
+                if found is None and epoch:
                     act(epoch)
-                records = (record(state_id, epoch),)
-                write_records(self.store, records)
-                self.store.put("states", state_id, b"made up")
-                with log.open("a") as file:
-                    file.write(f"{epoch}\n")
-                yield EpochDone(state_id=state_id, epoch=epoch, records=records, seconds=1.0)
+                before = found or sha256(before + state_id.encode()).digest()
+                records = (record(state_id, epoch, before),)
+                if found is None:
+                    write_records(self.store, records)
+                    self.store.put("states", state_id, before)
+                    with log.open("a") as file:
+                        file.write(f"{epoch}\n")
+                yield EpochDone(state_id=state_id, epoch=epoch, records=records, seconds=None if found else 1.0)
 
     class Light(SegmentTrainable):
         def make_worker(self, store: Any, cache: Path, gpu: float) -> Any:

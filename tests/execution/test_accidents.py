@@ -20,31 +20,33 @@ from sweeper.tracking.background import BackgroundTracker
 EPOCHS = 17  # distinct training epochs of the grid
 
 
-def refuse_writes(monkeypatch: pytest.MonkeyPatch, number: int, after: int) -> None:
-    """Makes the file system refuse every new object after some."""
-    real, written = local._link_new, iter(range(10**9))
+def refuse_writes(monkeypatch: pytest.MonkeyPatch, number: int, kind: str = "", after: int = 0) -> None:
+    """Makes the file system refuse every new object from one of a kind on, any for none, after some of these."""
+    real, seen = local._link_new, list[Path]()
 
-    def link_new(*args: Any) -> bool:
-        if next(written) >= after:
+    def link_new(scratch: Path, path: Path, data: bytes) -> bool:
+        if path.parts[-3] == kind or not kind or len(seen) > after:
+            seen.append(path)
+        if len(seen) > after:
             raise OSError(number, os.strerror(number))
-        return real(*args)
+        return real(scratch, path, data)
 
     monkeypatch.setattr(local, "_link_new", link_new)
 
 
-@pytest.mark.parametrize("after", [0, 4, 5, 6, 7, 8, 31, 32, 33, 50])
+@pytest.mark.parametrize(
+    ("kind", "after"), [("leases", 0), ("sweeps", 0), ("outputs", 0), ("records", 0), ("states", 0), ("states", 5)]
+)
 def test_a_disk_that_fills_up_ends_the_run_in_words_and_costs_no_number(
-    engine, grid, grid_axes, reading, tmp_path, monkeypatch, after
+    engine, grid, grid_axes, reading, tmp_path, monkeypatch, kind, after
 ):
     with monkeypatch.context() as full:
-        refuse_writes(full, errno.ENOSPC, after)
+        refuse_writes(full, errno.ENOSPC, kind, after)
         with pytest.raises(StoreError, match=r"the disk is full.*Free some space and run the same command again"):
             engine.run(tmp_path / "store", **grid_axes)
     monkeypatch.setattr(lease, "STALE_S", 0.2)  # this process lives on, so its lease is not free at once
     assert engine.run(tmp_path / "store", wait=True, **grid_axes).status == "done"
-    assert reading.records(tmp_path / "store") == reading.records(grid)
-    states = reading.states(tmp_path / "store")
-    assert {key: states.get(key) for key in reading.states(grid)} == reading.states(grid)
+    assert reading.same(grid, tmp_path / "store")
 
 
 def test_a_full_disk_under_the_feature_cache_is_named(engine, tmp_path, monkeypatch):
@@ -64,7 +66,7 @@ def test_a_store_that_may_only_be_read_is_refused_before_anything_is_trained(
     engine, grid, grid_axes, tmp_path, monkeypatch
 ):
     before = {path: path.stat().st_mtime_ns for path in grid.rglob("*")}
-    refuse_writes(monkeypatch, errno.EROFS, 0)
+    refuse_writes(monkeypatch, errno.EROFS)
     with pytest.raises(StoreError, match=r"you may not read or write it.*--store"):
         engine.run(grid, **grid_axes)
     assert {path: path.stat().st_mtime_ns for path in grid.rglob("*") if path in before} == before
@@ -135,7 +137,7 @@ def test_a_tracking_server_that_hangs_delays_no_epoch(engine, grid, grid_axes, r
         ran = engine.run(tmp_path / "store", tracker=tracker, **grid_axes)
         assert (ran.status, ran.epochs_trained, calls) == ("done", EPOCHS, ["start"])
         assert len(warnings) == 1
-        assert reading.same(tmp_path / "store", grid)
+        assert reading.same(grid, tmp_path / "store")
     finally:
         answers.set()
         tracker.close()

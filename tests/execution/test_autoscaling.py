@@ -1,9 +1,11 @@
-"""A sweep on a cluster that grows from one node to four and shrinks again: Ray's own fake nodes, on this machine."""
+"""A sweep on a cluster that grows from one node to four, loses one, and shrinks again: Ray's own fake nodes.
+
+Its workers make up what they train, each epoch from the one before it; real ones lose a node in `tests/chaos`.
+"""
 
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +73,8 @@ def configuration(address: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def head(head_process: tuple[str, int]) -> str:
-    """The address of a head with an autoscaler."""
-    return head_process[0]
-
-
-@pytest.fixture(scope="module")
-def head_process() -> Iterator[tuple[str, int]]:
-    """Starts a head with an autoscaler; ends it and all that it started, by their process group."""
+def head() -> Iterator[tuple[str, int]]:
+    """Starts a head with an autoscaler, and gives its address and process; ends it and all that it started."""
     from sweeper.execution import ray_cluster
 
     ip = ray_cluster.ray.util.get_node_ip_address()
@@ -105,99 +102,75 @@ def head_process() -> Iterator[tuple[str, int]]:
             time.sleep(0.2)
         yield address, process.pid
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(timeout=8)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+        for each in psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        process.kill()
+        process.wait()
         log.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def num_nodes() -> int:
-    import ray
-
-    return sum(node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
-
-
-def test_a_cluster_follows_the_width_of_the_tree(head: str, light: Any, engine: Any, tmp_path: Path) -> None:
-    from sweeper.execution import ray_cluster, ray_tune
-
-    seen: list[int] = []
-
-    def slowly(epoch: int) -> None:
-        time.sleep(0.5)
-
-    class Watching(ray_tune.RayBackend):
-        def run(self, job: Any) -> None:
-            events = job.on_events
-
-            def watched(some: list[Any]) -> None:
-                seen.append(num_nodes())
-                events(some)
-
-            super().run(replace(job, on_events=watched))
-
-    ran = engine.run(
-        tmp_path / "store",
-        lambda: Watching(light(tmp_path / "log", slowly)),
-        axes={"training.optimizer.lr": [0.01, 0.02, 0.03, 0.04, 0.05, 0.06]},
-        training={"max_epochs": 40},
-        resources={"address": head, "cpu": 1},
-        gpu=lambda measured: 0.5,
-    )
-    assert ran.status == "done"
-    assert ran.epochs_trained == 6 * 40
-    assert max(seen) == 1 + 3, "half a GPU each: six trials are three nodes"
-    with ray_cluster.connected(head):
-        give_up_at = time.monotonic() + 60
-        while num_nodes() > 1 and time.monotonic() < give_up_at:
-            time.sleep(0.5)
-        assert num_nodes() == 1
-
-
-def lose_a_node(head_pid: int) -> bool:
-    """Kills a launched node and all that runs on it, as a machine that goes away; returns whether there was one."""
+def lose_a_node(head_pid: int) -> None:
+    """Kills a launched node and all that runs on it, as a machine that goes away."""
     raylets = [each for each in psutil.Process(head_pid).children(recursive=True) if each.name() == "raylet"]
-    launched = [each for each in raylets if "--head" not in each.cmdline()]
-    for each in [*launched[-1:], *(child for node in launched[-1:] for child in node.children(recursive=True))]:
+    node = next(each for each in raylets if "--head" not in each.cmdline())
+    for each in [node, *node.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess):
             each.kill()
-    return bool(launched)
 
 
-def test_a_node_that_goes_away_while_others_come_changes_no_bit(
-    head_process: tuple[str, int], engine: Any, reading: Any, tmp_path: Path
+def test_a_cluster_follows_the_width_of_the_tree_and_replaces_a_lost_node(
+    head: tuple[str, int], light: Any, engine: Any, tmp_path: Path
 ) -> None:
-    """Three trials ask for three nodes; the first to train some epochs is lost, and another comes for it."""
-    from sweeper.execution import ray_tune
+    """Six trials on half a GPU each ask for three nodes; when all are there, one is lost, and another comes for it."""
+    from sweeper.execution import ray_cluster, ray_tune
+    from sweeper.execution.ray_cluster import ray
 
-    address, pid = head_process
-    seen: list[int] = []
-    lost: list[bool] = []
-    sweep = {"axes": {"training.optimizer.lr": [0.01, 0.02, 0.03]}, "training": {"max_epochs": 150}}
-    assert engine.run(tmp_path / "local", **sweep).status == "done"
+    address, pid = head
+    lost = tmp_path / "lost"
+
+    def act(epoch: int) -> None:
+        """Waits for all nodes, and once one is lost for another."""
+        import ray
+
+        with (tmp_path / "begun").open("a") as file:
+            file.write(f"{epoch}\n")
+        time.sleep(0.3)
+        give_up_at = time.time() + 120
+        while len(ray.nodes()) < 1 + 3 + lost.exists() and time.time() < give_up_at:  # the dead are among them
+            time.sleep(0.2)
 
     class Losing(ray_tune.RayBackend):
         def run(self, job: Any) -> None:
             def watched(some: list[Any]) -> None:
-                seen.append(num_nodes())
                 job.on_events(some)
-                if not any(lost) and any(event.epoch > 3 for event in some):
-                    lost.append(lose_a_node(pid))
+                if not lost.exists() and any(event.epoch == 2 for event in some):
+                    lost.touch()
+                    lose_a_node(pid)
 
             super().run(replace(job, on_events=watched))
 
     ran = engine.run(
         tmp_path / "store",
-        Losing,
+        lambda: Losing(light(tmp_path / "log", act)),
+        axes={"training.optimizer.lr": [0.01, 0.02, 0.03, 0.04, 0.05, 0.06]},
+        training={"max_epochs": 8},
         resources={"address": address, "cpu": 1},
-        gpu=lambda measured: 1.0,
-        **sweep,
+        gpu=lambda measured: 0.5,
     )
     assert ran.status == "done"
-    assert any(lost)
-    assert max(seen) > 1
-    assert reading.records(tmp_path / "store") == reading.records(tmp_path / "local")
-    states, undisturbed = reading.states(tmp_path / "store"), reading.states(tmp_path / "local")
-    assert {key: states.get(key) for key in undisturbed} == undisturbed
+    for trial in ran.sweep.trials:
+        rows, state = ran.outcome.view.rows(trial.trial_id), b""
+        for epoch, state_id in enumerate(trial.lineage.state_ids):
+            state = sha256(state + state_id.encode()).digest()
+            assert rows[epoch]["val_loss"] == int.from_bytes(state[:4], "big") / 2**32
+    assert len((tmp_path / "begun").read_text().splitlines()) <= 6 * 8 + 2, "it costs the epochs in progress"
+    with ray_cluster.connected(address):
+        assert [len(ray.nodes()), lost.exists()] == [1 + 3 + 1, True], (
+            "three at once, and one for the one that was lost"
+        )
+        give_up_at = time.monotonic() + 60
+        while sum(node["Alive"] for node in ray.nodes()) > 1 and time.monotonic() < give_up_at:
+            time.sleep(0.5)
+        assert sum(node["Alive"] for node in ray.nodes()) == 1

@@ -26,6 +26,7 @@ stopping: {horizon_after_window: 1}
 perturbation: {kind: random_target}
 axes: {perturbation.start: [1, 2], perturbation.length: [1]}
 evaluation: {bootstraps: 3}
+resources: {cpu: 2}  # of the head: one worker, whose start is what takes long
 """
 LONG = SPEC.replace("name: tiny", "name: long").replace("max_epochs: 3", "max_epochs: 3000")
 MANIFEST = "name: small\ngenerator: {name: drawings, num_train: 45, num_test: 12, seed: 1}\n"

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def test_a_killed_worker_costs_nothing_and_changes_no_bit(cluster, engine, readi
 
     class Killer(cluster.RayBackend):  # type: ignore[name-defined, misc]
         def run(self, job: Any) -> None:
-            super().run(replaced(job, on_events=partial(self.kill_once, job.on_events)))
+            super().run(replace(job, on_events=partial(self.kill_once, job.on_events)))
 
         def kill_once(self, pass_on: Callable[[Any], None], events: list[Any]) -> None:
             pass_on(events)
@@ -82,9 +83,7 @@ def test_a_killed_worker_costs_nothing_and_changes_no_bit(cluster, engine, readi
     assert ran.status == "done"
     assert killed
     assert not psutil.pid_exists(killed[0]) or psutil.Process(killed[0]).status() == psutil.STATUS_ZOMBIE
-    assert reading.records(tmp_path / "ray") == reading.records(tmp_path / "local")
-    states, undisturbed = reading.states(tmp_path / "ray"), reading.states(tmp_path / "local")
-    assert {key: states.get(key) for key in undisturbed} == undisturbed
+    assert reading.same(tmp_path / "local", tmp_path / "ray")
     assert not any("different" in note or "other tensors" in note for note in ran.watch.notes)
     for trial in ran.sweep.trials:
         assert set(ran.outcome.view.rows(trial.trial_id)) == set(range(trial.lineage.last_epoch + 1))
@@ -96,18 +95,12 @@ def job_epochs(events: list[Any]) -> list[int]:
     return [event.epoch for event in events if getattr(event, "epoch", 0) > 0]
 
 
-def replaced(job: Any, **changes: Any) -> Any:
-    from dataclasses import replace
-
-    return replace(job, **changes)
-
-
 def with_gpu(backend: Any, gpu: float) -> Any:
     """Returns a backend whose trials ask for a share of a GPU, though they compute on the CPU."""
 
     class Asking:
         def run(self, job: Any) -> None:
-            backend.run(replaced(job, gpu=gpu, cpu=0.5))
+            backend.run(replace(job, gpu=gpu, cpu=0.5))
 
     return Asking()
 

@@ -41,9 +41,7 @@ def test_a_stopped_run_goes_on_where_it_was(engine, grid, grid_axes, reading, tm
     assert second.status == "done"
     assert set(first.watch.trained).isdisjoint(second.watch.trained)
     assert first.epochs_trained + second.epochs_trained == EPOCHS
-    assert reading.records(tmp_path / "store") == reading.records(grid)
-    states, undisturbed = reading.states(tmp_path / "store"), reading.states(grid)
-    assert {key: states[key] for key in undisturbed} == undisturbed
+    assert reading.same(grid, tmp_path / "store")
     assert not second.watch.notes
 
 
@@ -138,7 +136,7 @@ def test_a_ledger_that_is_damaged_in_the_middle_of_a_run_costs_no_epoch(engine, 
     ran = engine.run(tmp_path / "store", Damaging, **grid_axes)
     assert (ran.status, ran.epochs_trained) == ("done", EPOCHS)
     assert sum(note.startswith("damaged: ") for note in ran.watch.notes) == 1
-    assert reading.same(tmp_path / "store", grid)
+    assert reading.same(grid, tmp_path / "store")
     again = engine.run(tmp_path / "store", **grid_axes)
     assert (again.backends, named(again, LEDGER, "built again")) == (0, True)
 
@@ -150,7 +148,7 @@ def test_a_damaged_feature_cache_is_named_and_computed_again(engine, grid, grid_
         path.write_bytes(path.read_bytes()[:-1] + b"\x07")
     ran = own.run(tmp_path / "store", **grid_axes)
     assert named(ran, str(own.cache), "computed again")
-    assert reading.same(tmp_path / "store", grid)
+    assert reading.same(grid, tmp_path / "store")
 
 
 def test_damaged_outputs_and_revisions_are_named(engine, copy, grid, grid_axes):
