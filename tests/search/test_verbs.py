@@ -125,6 +125,21 @@ def test_optuna_draws_history_importances_and_front(ran: list[str | Path], tmp_p
             "{name: tpe, options: {startup: 3}}",
             "small.yaml:6:33: search.sampler.options: the sampler",
         ),
+        (
+            "  seeds:",
+            "  pruner: {name: medium, epochs: [1]}\n  seeds:",
+            "small.yaml:11:18: search.pruner.name: is a pruner",
+        ),
+        (
+            "  seeds:",
+            "  pruner: {epochs: [1], options: {warmup: 3}}\n  seeds:",
+            "small.yaml:11:34: search.pruner.options: the pruner takes these options",
+        ),
+        (
+            "  seeds:",
+            "  pruner: {name: patient, epochs: [1], options: {patience: 1, wrapped_pruner: {nam: x}}}\n  seeds:",
+            "small.yaml:11:79: search.pruner.options.wrapped_pruner: an option that is a mapping is a pruner",
+        ),
         ("{name: random}", "{name: grid}", "small.yaml:8:5: search.space: a grid needs choices, or a step without log"),
     ],
 )
@@ -132,7 +147,8 @@ def test_what_only_optuna_knows_is_refused_at_its_place(
     written: str, instead: str, told: str, folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "manifest.yaml").write_text(MANIFEST)
-    (tmp_path / "small.yaml").write_text(SPEC.replace(written, instead))
+    spec = SPEC.replace(written, instead)
+    (tmp_path / "small.yaml").write_text(spec.replace(", {metric: val_loss}", "") if "pruner" in spec else spec)
     for verb in (("validate",), ("plan",), ("run", "--backend", "local")):
         result = sweeper(*verb, tmp_path / "small.yaml", "--store", tmp_path / "store", code=2)
         assert told in result.output

@@ -110,6 +110,37 @@ BODIES = [
         "axes and search do not go together",
     ),
     ("axes: {search.seed: [1]}", "4:8", "search.seed cannot be swept"),
+    *(
+        (f"search: {{space: {{{RANK}}}, limits: {{points: 1}}, pruner: {{{pruner}}}{more}}}", f"4:{column}", fragment)
+        for pruner, more, column, fragment in (
+            ("", "", 87, "search.pruner.epochs is missing"),
+            ("epochs: 3", "", 96, "search.pruner.epochs must be a list"),
+            ("epochs: []", "", 96, "search.pruner.epochs must name at least one epoch"),
+            ("epochs: [0, 3]", "", 97, "must be at least 1. Got 0"),
+            ("epochs: [3, 3]", "", 96, "search.pruner.epochs must ascend. Got [3, 3]"),
+            ("epochs: [5, 500]", "", 100, "a rung comes before the last epoch, 500: there is nothing to save after it"),
+            ("epoch: [5]", "", 88, "Did you mean epochs?"),
+            (
+                "epochs: [5], metric: rsa_behavioral",
+                "",
+                109,
+                "search.pruner.metric must not be measured on test stimuli",
+            ),
+            ("epochs: [5], metric: train_loss", "", 109, "search.pruner.metric must compare points fairly; train_loss"),
+            (
+                "epochs: [5], metric: val_loss",
+                "",
+                79,
+                "in the direction of the objective: val_loss is better the",
+            ),
+            (
+                "epochs: [5]",
+                ", objectives: [{metric: rsa_validation}, {metric: val_loss}]",
+                79,
+                "a pruner goes with one objective: Optuna's pruners rank points by one value",
+            ),
+        )
+    ),
 ]
 
 
@@ -150,6 +181,34 @@ def test_a_weighted_and_normalised_loss_compares_no_points(name: str, written: s
     assert f"weighted and normalised by what is searched ({name})" in problem.rule
     assert problem.remedy == "Take rsa_validation"
     assert parse_spec(f"{head}rsa_validation}}]}}", "f.yaml").search is not None
+
+
+def test_a_pruner_compares_points_as_fairly_as_an_objective() -> None:
+    searched = "space: {model.loss.w2: {low: 0.1, high: 1.0}}, limits: {points: 1}"
+    objectives = "objectives: [{metric: val_loss}], pruner: {epochs: [5], metric: val_loss}"
+    with pytest.raises(SpecError) as raised:
+        parse_spec(f"{MEG}search: {{{searched}, {objectives}}}", "f.yaml")
+    rules = [problem.rule for problem in raised.value.problems]
+    assert [rule.partition(" must")[0] for rule in rules] == ["search.objectives", "search.pruner.metric"]
+    assert all("weighted and normalised by what is searched (model.loss.w2)" in rule for rule in rules)
+
+
+def test_a_pruner_that_sees_test_stimuli_makes_a_search_that_does() -> None:
+    pruner = "pruner: {epochs: [5], metric: rsa_behavioral}, allow_test_objective: true"
+    spec = parse_spec(f"{HEAD}search: {{space: {{{RANK}}}, limits: {{points: 1}}, {pruner}}}", "f.yaml")
+    assert spec.search is not None
+    assert spec.search.sees_test_stimuli
+
+
+def test_the_stand_in_keeps_the_rungs_that_its_shorter_training_reaches() -> None:
+    def rungs(epochs: str) -> tuple[int, ...] | None:
+        body = f"search: {{space: {{{RANK}}}, limits: {{points: 1}}, pruner: {{epochs: {epochs}}}}}"
+        spec = parse_spec(f"{MEG.replace('loss: {validation: batches}', 'adapter: {}')}{body}", "f", stand_in=True)
+        assert spec.search is not None
+        return spec.search.pruner and spec.search.pruner.epochs
+
+    assert rungs("[5, 20, 60]") == (5, 20)
+    assert rungs("[60, 90]") is None
 
 
 def test_where_the_loss_is_the_same_for_all_points_it_may_compare_them() -> None:
