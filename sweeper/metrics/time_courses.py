@@ -57,29 +57,6 @@ def lower_noise_bound(series: Sequence[ArrayLike], method: RsaMethod = "spearman
     return tuple(_mean(values) for values in zip(*courses, strict=True))
 
 
-def difference_over_time(first: ArrayLike, second: ArrayLike, method: RsaMethod = "spearman") -> Course:
-    """Computes how differently two people, or their models, see the stimuli at each time.
-
-    Args:
-        first: [T, N, N].
-        second: [T, N, N].
-        method: the correlation of the triangles.
-
-    Returns:
-        1 - correlation, for each time.
-
-    Raises:
-        ValueError: as `agreement_over_time`.
-    """
-    return tuple(None if value is None else 1.0 - value for value in agreement_over_time(first, second, method))
-
-
-def mean_over_time(course: Course, first: int = 0) -> float | None:
-    """Averages what is defined from time `first` on; None where nothing is."""
-    values = [value for value in course[first:] if value is not None]
-    return float(np.mean(values)) if values else None
-
-
 def dimensions_behind(first: ArrayLike, second: ArrayLike, method: RsaMethod = "spearman") -> Course:
     """Asks which dimensions make the difference of two models at one time.
 

@@ -9,10 +9,8 @@ from scipy.stats import pearsonr, spearmanr
 from sweeper.metrics.rdm import UndefinedMetric
 from sweeper.metrics.time_courses import (
     agreement_over_time,
-    difference_over_time,
     dimensions_behind,
     lower_noise_bound,
-    mean_over_time,
 )
 
 
@@ -26,11 +24,10 @@ def pairs(rdm):
     return [rdm[i, j] for i, j in combinations(range(len(rdm)), 2)]
 
 
-def test_agreement_and_difference_equal_scipy():
+def test_agreement_equals_scipy():
     first, second = people(2)
     expected = [spearmanr(pairs(first[t]), pairs(second[t])).statistic for t in range(5)]
     assert agreement_over_time(first, second) == pytest.approx(expected)
-    assert difference_over_time(first, second) == pytest.approx([1 - value for value in expected])
     assert agreement_over_time(first, second, "pearson")[2] == pytest.approx(
         pearsonr(pairs(first[2]), pairs(second[2])).statistic
     )
@@ -52,12 +49,8 @@ def test_what_is_undefined_at_a_time_is_none_there_and_nowhere_else():
     rdms = people()
     rdms[1, 2] = 1.0
     assert [value is None for value in agreement_over_time(rdms[0], rdms[1])] == [False, False, True, False, False]
-    assert [value is None for value in difference_over_time(rdms[0], rdms[1])] == [False, False, True, False, False]
     bound = lower_noise_bound(list(rdms))
     assert bound[2] is None
-    assert mean_over_time(bound, 1) == pytest.approx(np.mean([bound[1], bound[3], bound[4]]))
-    assert mean_over_time((None, None)) is None
-    assert mean_over_time((0.5, None), 1) is None
 
 
 def test_the_dimension_in_which_two_models_differ_is_found():
