@@ -1,6 +1,7 @@
 """Trying again: with pauses that grow and differ between processes, and with an end."""
 
 import random
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ class Patience:
         total_s: no attempt begins later than this after the first.
         first_s: longest pause after the first attempt; it doubles from one attempt to the next.
         longest_s: longest pause at all.
-        silent_s: after this the user is told, once.
+        silent_s: after this the user is told.
     """
 
     total_s: float = 60.0
@@ -34,8 +35,33 @@ class Patience:
         return _chance.uniform(0.1, 1.0) * min(self.first_s * 2.0 ** min(attempt, 30), self.longest_s)
 
 
+class Outages:
+    """Tells the user that somebody does not answer, once for all requests that meet the same outage.
+
+    It is over when a request that was begun since then is answered.
+    """
+
+    def __init__(self, who: str) -> None:
+        self._who = who
+        self._told_at: float | None = None
+        self._lock = threading.Lock()
+
+    def met(self, patience: Patience) -> None:
+        """Tells it, unless it was told."""
+        with self._lock:
+            is_new, self._told_at = self._told_at is None, self._told_at or time.monotonic()
+        if is_new:
+            notice(f"{self._who} does not answer; it is asked again for up to {patience.total_s:g} s")
+
+    def answered(self, began: float) -> None:
+        """Notes that a request was answered that was begun at some moment of the monotonic clock."""
+        with self._lock:
+            if self._told_at is not None and began > self._told_at:
+                self._told_at = None
+
+
 def retried(
-    call: Callable[[int], Result], is_passing: Callable[[Exception], bool], patience: Patience, who: str
+    call: Callable[[int], Result], is_passing: Callable[[Exception], bool], patience: Patience, outages: Outages
 ) -> Result:
     """Returns what a call returns, tried again while its errors are of the passing sort.
 
@@ -43,19 +69,20 @@ def retried(
         call: is given the number of the attempt, 0 for the first.
         is_passing: tells whether an error may be over at the next attempt.
         patience: how long to go on.
-        who: does not answer.
+        outages: of whom the call asks.
     """
     began = time.monotonic()
-    attempt, is_told = 0, False
+    attempt = 0
     while True:
         try:
-            return call(attempt)
+            result = call(attempt)
+            outages.answered(began)
+            return result
         except Exception as error:
             pause, waited = patience.pause_s(attempt), time.monotonic() - began
             if not is_passing(error) or waited + pause > patience.total_s:
                 raise
-            if waited > patience.silent_s and not is_told:
-                notice(f"{who} does not answer; it is asked again for up to {patience.total_s:g} s")
-                is_told = True
+            if waited > patience.silent_s:
+                outages.met(patience)
         time.sleep(pause)
         attempt += 1

@@ -9,6 +9,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,7 +30,7 @@ from sweeper.store.objects import (
     unseal,
 )
 from sweeper.store.places import state_folder
-from sweeper.store.retrying import Patience, retried
+from sweeper.store.retrying import Outages, Patience, retried
 from sweeper.store.s3_errors import code_of, explained, is_passing, status_of
 
 CONNECT_S, ANSWER_S = 5.0, 20.0
@@ -189,7 +190,7 @@ class S3Store:
             return True
 
         with explained(self.address, self._patience.total_s):
-            return retried(put, is_passing, self._patience, self.address)
+            return retried(put, is_passing, self._patience, _outages_at(self.address))
 
     def _move_aside(self, kind: Kind, key: str, data: bytes) -> None:
         try:
@@ -212,7 +213,7 @@ class S3Store:
                 return None
 
         with explained(self.address, self._patience.total_s):
-            return retried(ask, is_passing, self._patience, self.address)
+            return retried(ask, is_passing, self._patience, _outages_at(self.address))
 
     def _s3(self) -> Any:
         """Returns the connection of this process: what a fork inherits has no thread that would serve it."""
@@ -220,6 +221,12 @@ class S3Store:
             if self._opened is None or self._opened[0] != os.getpid():
                 self._opened = os.getpid(), _connect(self.address)
             return self._opened[1]
+
+
+@cache
+def _outages_at(address: str) -> Outages:
+    """Returns what all stores of this process at an address share."""
+    return Outages(address)
 
 
 def _connect(address: str) -> Any:

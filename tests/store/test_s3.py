@@ -1,5 +1,6 @@
 """The store on a bad day of S3: refused, dropped, cut, stalled, for a while or for ever."""
 
+import pickle
 import sys
 import threading
 import time
@@ -18,7 +19,7 @@ from sweeper.errors import StoreError
 from sweeper.store import s3 as s3_module
 from sweeper.store.lease import Holder
 from sweeper.store.opening import open_store
-from sweeper.store.retrying import Patience, retried
+from sweeper.store.retrying import Outages, Patience, retried
 from sweeper.store.s3 import S3Store
 
 QUICK = Patience(total_s=20.0, first_s=0.01, longest_s=0.02)
@@ -253,14 +254,26 @@ def test_without_s3fs_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) 
         open_store("s3://bucket/x")
 
 
-def test_who_waits_long_is_told_once(
+def test_who_waits_long_is_told_once_for_each_outage(
     store: S3Store, weather: Weather, s3: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store._patience = replace(QUICK, silent_s=0.05, longest_s=0.2)
-    weather.faults = ["SlowDown"] * 12
-    assert store.has("states", "key")
+    stores = [store, pickle.loads(pickle.dumps(store))]
+    for each in stores:
+        each._patience = replace(QUICK, silent_s=0.05, longest_s=0.2)
+    for _ in range(2):
+        weather.for_ever = "SlowDown"
+        askers = [threading.Thread(target=each.has, args=("states", "key")) for each in 2 * stores]
+        for asker in askers:
+            asker.start()
+        while len(weather.seen) < 40:
+            time.sleep(0.01)
+        weather.for_ever = None
+        for asker in askers:
+            asker.join()
+        assert store.has("states", "key"), "it is over"
+        weather.seen.clear()
     said = [record.message for record in caplog.records if record.name == "sweeper"]
-    assert said == [f"{s3} does not answer; it is asked again for up to 20 s"]
+    assert said == 2 * [f"{s3} does not answer; it is asked again for up to 20 s"]
 
 
 def test_pauses_grow_up_to_a_limit_and_differ() -> None:
@@ -279,9 +292,9 @@ def test_what_does_not_pass_is_tried_once() -> None:
         raise KeyError(attempt)
 
     with pytest.raises(KeyError):
-        retried(fails, lambda error: False, QUICK, "x")
+        retried(fails, lambda error: False, QUICK, Outages("x"))
     with pytest.raises(KeyError):
-        retried(fails, lambda error: len(calls) < 4, QUICK, "x")
+        retried(fails, lambda error: len(calls) < 4, QUICK, Outages("x"))
     assert calls == [0, 0, 1, 2]
 
 
