@@ -152,3 +152,25 @@ def test_a_driver_makes_the_runs_of_trials_that_came_since_it_began(server: Serv
     tracker.close()
     assert [server.status(server.run(trial.trial_id)) for trial in kept.trials] == ["FINISHED"] * len(kept.trials)
     assert server.counts()["runs"] == 1 + len(kept.trials)
+
+
+def test_what_a_search_pruned_has_ended_and_says_where_until_another_point_goes_on_with_it(
+    server: Server, sweep: Sweep
+) -> None:
+    from mlflow import MlflowClient
+
+    sweep.train(sweep.baseline)
+    sweep.train(sweep.trial(2))
+    sweep.train(sweep.trial(3), 4)
+    view = sweep.view()
+    trial, pruned = sweep.trial(3), sweep.trial(3).cut(4)
+    server.sync(view.of(pruned if each.trial_id == trial.trial_id else each for each in sweep.trials))
+    run = server.run(trial.trial_id)
+    assert (server.status(run), server.tags(run)["sweeper.pruned_after_epoch"]) == ("FINISHED", "4")
+    client = MlflowClient(tracking_uri=server.uri)
+    experiment = client.get_experiment_by_name("small")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], "tags.`sweeper.pruned_after_epoch` LIKE '%'")
+    assert [each.info.run_id for each in found] == [run], "as docs/mlflow.md says"
+    server.sync(view)
+    assert (server.status(run), "sweeper.pruned_after_epoch" in server.tags(run)) == ("KILLED", False)
