@@ -62,6 +62,7 @@ class Request:
         tracking_uri: MLflow server; `off` for none.
         wait: for another driver of the store.
         max_failed: trials that may fail before the run drains.
+        typed: how the user, who sent this run from another machine, named spec and cluster there.
     """
 
     spec: Path
@@ -73,13 +74,14 @@ class Request:
     tracking_uri: str | None
     wait: bool = False
     max_failed: int | None = None
+    typed: tuple[str, ...] = ()
 
     def command(self) -> str:
-        """Returns the command that goes on with this run."""
-        words = ["sweeper", "run", str(self.spec), "--store", self.store, "--backend", self.backend]
-        words += [flag for flag, asked in (("--stand-in", self.stand_in), ("--wait", self.wait)) if asked]
+        """Returns the command that goes on with this run, as the user types it."""
+        address = [] if self.address is None else ["--address", self.address]
+        named = self.typed or [str(self.spec), *["--stand-in"] * self.stand_in, *address]
+        words = ["sweeper", "run", *named, "--store", self.store, "--backend", self.backend, *["--wait"] * self.wait]
         for flag, value in (
-            ("--address", self.address),
             ("--cache", self.cache),
             ("--tracking-uri", self.tracking_uri),
             ("--max-failed", self.max_failed),

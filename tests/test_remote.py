@@ -1,6 +1,7 @@
 """`--address` before anything is sent: which address holds, and what is refused here."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -117,13 +118,15 @@ class PlayedHead:
     """Takes jobs and ends them at once, interrupted; keeps what it was sent."""
 
     sent: ClassVar[list[list[str]]] = []
+    typed: ClassVar[list[str]] = []
     job_id = "sweeper-run-1"
 
     def __init__(self, address: str) -> None:
         assert address == NOBODY
 
-    def submit(self, verb: list[str], parcel: Any, output: str) -> "PlayedHead":
+    def submit(self, verb: list[str], parcel: Any, output: str, variables: dict[str, str]) -> "PlayedHead":
         self.sent.append([*verb, output])
+        self.typed.append(variables["SWEEPER_TYPED"])
         return self
 
     def follow(self, show: Callable[[str], None]) -> Any:
@@ -136,16 +139,31 @@ class PlayedHead:
         return self.follow(lambda text: None)
 
 
+def test_what_goes_on_is_said_as_the_user_types_it() -> None:
+    from sweeper.launch import Request
+
+    there = Request(
+        spec=Path("spec.yaml"),
+        store="/store",
+        stand_in=True,
+        backend="ray",
+        address="auto",
+        cache=None,
+        tracking_uri="off",
+        max_failed=3,
+    )
+    ending = "--store /store --backend ray --tracking-uri off --max-failed 3"
+    assert there.command() == f"sweeper run spec.yaml --stand-in --address auto {ending}"
+    sent = replace(there, typed=("my specs/tiny.yaml", "--stand-in", "--address", NOBODY))
+    assert sent.command() == f"sweeper run 'my specs/tiny.yaml' --stand-in --address {NOBODY} {ending}"
+
+
 def test_a_verb_is_sent_as_it_was_typed(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweeper.execution.ray_jobs.Head", PlayedHead)
     monkeypatch.setenv("SWEEPER_STORE", "/store")
     run = call("run", "tiny.yaml", "--wait", "--tracking-uri", "off", "--address", NOBODY, rc=130)
     assert run.stdout == "table\n"
-    assert run.stderr.splitlines()[1:] == [
-        "3 epochs trained",
-        "interrupted",
-        f"from here it goes on with: sweeper run tiny.yaml --store /store --tracking-uri off --wait --address {NOBODY}",
-    ]
+    assert run.stderr.splitlines()[1:] == ["3 epochs trained", "interrupted"]
     call("status", "tiny.yaml", "--stand-in", "--json", "--address", NOBODY, rc=130)
     call("logs", "tiny", "-f", "--trial", "a", "--trial", "b", "--address", NOBODY, rc=130)
     call("status", "--address", NOBODY, rc=130)
@@ -156,3 +174,5 @@ def test_a_verb_is_sent_as_it_was_typed(spec: Path, monkeypatch: pytest.MonkeyPa
         ["logs", "tiny", *store, "-f", "--trial", "a", "--trial", "b", *there, "live"],
         ["status", *store, *there, "encoded"],
     ]
+    named = ["tiny.yaml", "tiny.yaml --stand-in", "tiny", "''"]
+    assert PlayedHead.typed == [f"{name} --address {NOBODY}" for name in named]

@@ -174,3 +174,10 @@ def test_a_larger_share_of_a_gpu_can_be_asked_for_and_taken_back(tmp_path: Path)
     assert asked_share(store, "another") == 0.0
     assert "at least 2 GPU" in call(tmp_path / "store", "retry hand --gpu 2").stdout
     assert call(tmp_path / "store", "retry hand --gpu -1").exit_code == 2
+
+
+def test_who_sent_a_verb_to_a_head_is_told_what_to_type_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = HandMade(tmp_path / "store", ONE).store
+    monkeypatch.setenv("SWEEPER_TYPED", "hand.yaml --address http://head:8265")
+    told = call(tmp_path / "store", "retry hand --gpu 1").stdout
+    assert f"; sweeper run hand.yaml --address http://head:8265 --store {store.root} goes on" in told

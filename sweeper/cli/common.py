@@ -1,5 +1,7 @@
 """What verbs share: options, exit codes, and how a sweep is named."""
 
+import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +14,8 @@ from sweeper.completion import complete_spec, complete_store, complete_sweep
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_STORE = "sweeper-store"
+TYPED = "SWEEPER_TYPED"
+"""Variable of a verb that was sent to a head: how the user named sweep and cluster."""
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -121,6 +125,11 @@ def spec_in(sweep: str, stand_in: bool) -> Any:
 
     is_file = Path(sweep).suffix in (".yaml", ".yml") or Path(sweep).is_file()
     return load_spec(sweep, stand_in=stand_in) if is_file else None
+
+
+def typed() -> tuple[str, ...]:
+    """Returns how the user named sweep and cluster, where the verb was sent from another machine; else nothing."""
+    return tuple(shlex.split(os.environ.get(TYPED, "")))
 
 
 def print_results(

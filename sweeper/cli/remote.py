@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from sweeper.cli.common import EXIT_INTERRUPTED, name_of, spec_in
+from sweeper.cli.common import EXIT_INTERRUPTED, TYPED, name_of, spec_in
 
 if TYPE_CHECKING:
     from sweeper.execution.job_log import Output
@@ -73,29 +73,25 @@ def _run_there(context: click.Context, address: str, named: str) -> int:
         replaced = ["--stand-in"] if stand_in else []
         sent = [str(parcel.spec), *replaced] if takes_spec else [name] if named else []
         output: Output = "plain" if verb == "run" else "live" if context.params.get("follow") else "encoded"
-        job = Head(address).submit([verb, *sent, *words, "--address", "auto"], parcel, output)
+        typed = {TYPED: shlex.join([named, *replaced, "--address", address])}
+        job = Head(address).submit([verb, *sent, *words, "--address", "auto"], parcel, output, typed)
     if output == "encoded":
         return _show(job.wait(), said_to_stderr=True)
     if output == "live":
         return _look(job)
     click.echo(f"submitted to {address} as {job.job_id}; Ctrl-C leaves it running", err=True)
-    again = shlex.join(["sweeper", "run", named, *replaced, *words, "--address", address])
-    where = shlex.join([name, "--store", context.params["store"], "--address", address])
-    return _follow(job, again, where)
+    return _follow(job, shlex.join([name, "--store", context.params["store"], "--address", address]))
 
 
-def _follow(job: "VerbJob", again: str, where: str) -> int:
+def _follow(job: "VerbJob", where: str) -> int:
     """Follows a run. Who leaves is told what may be done from here; the run goes on."""
     try:
-        code = _show(job.follow(lambda text: click.echo(text, nl=False, err=True)), said_to_stderr=True)
+        return _show(job.follow(lambda text: click.echo(text, nl=False, err=True)), said_to_stderr=True)
     except KeyboardInterrupt:
         verbs = ("status", "logs --follow", "results", "stop")
         lines = [f"\nleft; {job.job_id} goes on. From here:", *(f"  sweeper {verb} {where}" for verb in verbs)]
         click.echo("\n".join(lines), err=True)
         return EXIT_INTERRUPTED
-    if code == EXIT_INTERRUPTED:
-        click.echo(f"from here it goes on with: {again}", err=True)
-    return code
 
 
 def _look(job: "VerbJob") -> int:

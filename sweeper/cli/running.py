@@ -1,6 +1,7 @@
 """Verbs that start, end and repeat training: run, stop, cancel, retry."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from sweeper.cli.common import (
     stand_in_option,
     store_option,
     sweep_argument,
+    typed,
 )
 from sweeper.cli.remote import address_option
 
@@ -71,6 +73,7 @@ def run(
         tracking_uri=tracking_uri,
         wait=wait,
         max_failed=max_failed,
+        typed=typed(),
     )
     try:
         outcome = launch(request, progress)
@@ -94,8 +97,8 @@ def run(
     if not as_json and tracking_uri != "off":
         click.echo(f"compare in MLflow: {request.ui_command(outcome.view.revision.spec.name)}")
     if outcome.status == "failed":
-        retry = f"sweeper retry {outcome.view.revision.spec.name} --store {store}"
-        click.echo(f"what failed is a result, and is not repeated; {retry} takes it back", err=True)
+        again = shlex.join(["sweeper", "retry", *(typed() or [outcome.view.revision.spec.name]), "--store", store])
+        click.echo(f"what failed is a result, and is not repeated; {again} takes it back", err=True)
         sys.exit(EXIT_FAILED)
 
 
@@ -163,6 +166,7 @@ def retry(
     if failed and trials:
         raise click.UsageError("--failed means all trials; leave it out beside --trial")
     taken = retry_failed(name_of(sweep, stand_in), store, trials, gpu)
+    again = shlex.join(["sweeper", "run", *(typed() or [sweep]), "--store", store])
     if as_json:
         click.echo(json.dumps({"schema_version": 1, "rows": [asdict(failure) for failure in taken]}))
         return
@@ -170,8 +174,8 @@ def retry(
         click.echo(f"{failure.place} (state {failure.state_id[:12]}): {failure.reason}")
     if gpu is not None:
         says = f"gets at least {gpu:g} GPU" if gpu else "gets what the spec says"
-        click.echo(f"each trial {says}; sweeper run {sweep} --store {store} goes on")
+        click.echo(f"each trial {says}; {again} goes on")
     if not taken:
         click.echo("no result is a failure, so nothing is taken back" if gpu is not None else "nothing has failed")
         return
-    click.echo(f"{counted(len(taken), 'failure')} taken back; sweeper run {sweep} --store {store} trains again")
+    click.echo(f"{counted(len(taken), 'failure')} taken back; {again} trains again")

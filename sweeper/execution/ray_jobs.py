@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -65,13 +65,14 @@ class Head:
         except _TROUBLE as error:
             raise self._problem("the head of a Ray cluster answers there", error) from error
 
-    def submit(self, verb: Sequence[str], parcel: Parcel, output: Output) -> "VerbJob":
+    def submit(self, verb: Sequence[str], parcel: Parcel, output: Output, variables: Mapping[str, str]) -> "VerbJob":
         """Starts a verb as a job.
 
         Args:
             verb: the verb and its arguments.
             parcel: what it needs.
             output: how what it prints is put into the job's log.
+            variables: of its environment, beside those of the parcel.
 
         Raises:
             ClusterError: the head does not take it.
@@ -80,7 +81,7 @@ class Head:
         environment = {
             "working_dir": str(parcel.folder),
             "py_modules": [str(package) for package in parcel.packages],
-            "env_vars": {**parcel.variables, "RAY_JOB_STOP_WAIT_TIME_S": str(_DRAIN_S)},
+            "env_vars": {**parcel.variables, **variables, "RAY_JOB_STOP_WAIT_TIME_S": str(_DRAIN_S)},
         }
         line = entrypoint(verb, job_id, output)
         try:
