@@ -94,7 +94,7 @@ def _draw_controls(place: "Axes", one: Individuals, common: Individuals | None) 
     found |= {} if common is None else {"common curves": common.agreements["trained"]}
     for row, agreement in enumerate(found.values()):
         if agreement is not None:
-            place.barh(row, agreement.rho, height=0.6, color=COLORS[0] if row == 0 else COLORS[7])
+            place.barh(row, agreement.rho, height=0.6, color=(COLORS[0], COLORS[5], *[COLORS[7]] * 3)[row])
     labels = [label if agreement is not None else f"{label}\n(do not differ)" for label, agreement in found.items()]
     if (trained := one.agreements["trained"]) is not None:
         place.errorbar(trained.shuffled_mean, len(labels), xerr=2 * trained.shuffled_sd, fmt="o", color="black", ms=3)
@@ -103,6 +103,7 @@ def _draw_controls(place: "Axes", one: Individuals, common: Individuals | None) 
         if ceiling is not None:
             place.axvline(ceiling.rho, color="black", linestyle=style, linewidth=0.9, label=f"halves of the {over}")
     place.axvline(0, color="black", linewidth=0.6)
+    place.set_xlim(right=1.05)
     place.set_yticks(range(len(labels)), labels, fontsize=7)
     place.invert_yaxis()
     place.set_xlabel("agreement of the distances", fontsize=8)
