@@ -16,6 +16,32 @@ import pytest
 # `make test &` in a script starts us with Ctrl-C ignored, and all that tests start and interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+LONG = (
+    "chaos",
+    "execution/test_ray",
+    "execution/test_jobs",
+    "execution/test_autoscaling",
+    "deploy/test_slurm",
+    "browser",
+    "tracking/test_postgres",
+    "test_house",
+    "test_cli",
+    "test_export",
+    "execution/test_remote_store",
+    "contracts",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts long files first, so that at the end no process is left alone with one."""
+    starts = [Path(__file__).parent / name for name in LONG]
+
+    def place(item: pytest.Item) -> int:
+        return next((at for at, start in enumerate(starts) if str(item.path).startswith(str(start))), len(LONG))
+
+    items.sort(key=place)
+
+
 MANIFEST = """\
 name: small
 source: drawn by sweeper.data.synthetic

@@ -105,7 +105,7 @@ def test_a_sweep_drains_before_the_limit_and_goes_on_when_requeued(tmp_path: Pat
         assert not (node.ray / "disk" / f"sweeper-{os.getpid()}").exists()
 
         (tmp_path / "tiny.yaml").write_text(SPEC.replace("3000", "12"))  # else it would never be done
-        assert node.ends(node.sbatch(*words)) == 0, node.log.read_text()
+        assert node.ends(node.sbatch(*words, "--backend", "local")) == 0, node.log.read_text()
         assert "the sweep is done" in node.log.read_text()
         assert (tmp_path / "slurm" / "asked").read_text().count("requeue") == 1, "what is done is not requeued"
     finally:
