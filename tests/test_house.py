@@ -39,7 +39,10 @@ def test_the_command_line_imports_nothing_heavy() -> None:
     [
         ("ray", {"sweeper/execution/ray_cluster.py", "sweeper/execution/ray_jobs.py"}),
         ("mlflow", {"sweeper/tracking/mlflow_view.py"}),
-        ("optuna", {f"sweeper/search/{name}.py" for name in ("figures", "mirror", "samplers", "space", "study")}),
+        (
+            "optuna",
+            {f"sweeper/search/{name}.py" for name in ("figures", "mirror", "pruners", "samplers", "space", "study")},
+        ),
     ],
 )
 def test_services_are_imported_in_one_place_each(package: str, owners: set[str]) -> None:
