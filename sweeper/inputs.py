@@ -16,6 +16,7 @@ from sweeper_models.prompts import PROMPTS
 from sweeper_models.weights import WeightsFile, locate_weights
 
 from sweeper.data.dataset import VALIDATION, Dataset, HeldOut, choose, open_parts
+from sweeper.data.facts import file_digest
 from sweeper.data.images import CLIP_MEAN, CLIP_STD, Preprocessing
 from sweeper.data.manifest import Manifest, Relabel, load_manifest
 from sweeper.data.parts import Parts
@@ -24,7 +25,7 @@ from sweeper.errors import DataError, ModelError, Problem, SpecError, SweeperErr
 from sweeper.neural import elsewhere_over_time, neural_digest, over_time
 from sweeper.plan.identity import content_id
 from sweeper.plan.lineage import Inputs
-from sweeper.spec.rewrite import GIVEN
+from sweeper.spec.rewrite import GIVEN, is_local_weights
 from sweeper.spec.schema import DataConfig, Evaluation, TrialConfig
 from sweeper.spec.variants import AnyModel
 
@@ -195,7 +196,17 @@ def require_inputs(configs: Iterable[TrialConfig]) -> None:
 def given_to(model: AnyModel) -> tuple[tuple[str, str], ...]:
     """Returns what a model takes from finished trials, by the trials' ids: always their best state."""
     asked = ((field, getattr(model, field, None)) for field in GIVEN)
-    return tuple((field, f"best state of {trial}") for field, trial in asked if trial is not None)
+    return tuple((field, _given(field, name)) for field, name in asked if name is not None)
+
+
+def _given(field: str, name: str) -> str:
+    if not is_local_weights(name):
+        return f"best state of {name}"
+    if field != "text_from" or not Path(name).is_file():
+        rule = "names a file that is there" if field == "text_from" else "names a trial or its spec"
+        problem = Problem(where=f"model.{field}", rule=rule, got=name, remedy="Correct the path, or name a trial")
+        raise ModelError(problem)
+    return f"file {file_digest(Path(name))}"
 
 
 def _require_adapter(model: AnyModel) -> None:

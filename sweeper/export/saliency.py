@@ -73,6 +73,7 @@ def export_saliency(asked: Asked) -> dict[str, Any]:
     pixels = picture.pixels(range(1), size, preprocessing_of(config.data))[0]
     axis = series_of(config, dataset_of(config)).times
     times_ms = axis if asked.times is None else parse_times(asked.times)
+    _require_on_axis(times_ms, axis)
     index = nearest_before(times_ms, axis)
     seen = _with_signal(index, network)
     chosen_times = torch.from_numpy(index[seen])
@@ -132,6 +133,13 @@ def _network(store: ObjectStore, chosen: Chosen) -> tuple[ClipHbaMeg, int]:
         for name, parameter in trainable_parameters(network).items():
             parameter.copy_(parameters[name])
     return network, size
+
+
+def _require_on_axis(times_ms: NDArray[np.float64], axis: NDArray[np.float64]) -> None:
+    if times_ms[0] < axis[0] or times_ms[-1] > axis[-1]:
+        rule, got = "times lie on the model's own axis", f"{times_ms[0]:g} to {times_ms[-1]:g} ms"
+        remedy = f"Ask for times from {axis[0]:g} to {axis[-1]:g} ms"
+        raise SweeperError(Problem(where="--times", rule=rule, got=got, remedy=remedy))
 
 
 def _with_signal(index: NDArray[np.int64], network: ClipHbaMeg) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sweeper.spec.document import Path
-from sweeper.spec.fields import without_index
+from sweeper.spec.fields import TAGS, without_index
 from sweeper.spec.messages import Finding, dotted, findings, follow
 from sweeper.spec.perturbations import KINDS
 from sweeper.spec.schema import TrialConfig
@@ -86,11 +86,14 @@ def _mend(raw: dict[str, Any], finding: Finding) -> set[str]:
     if finding.kind != "rule":
         _take_out(raw, _whole(finding.path))
         return {without_index(dotted(_whole(finding.path)))}
-    for field in finding.fields:
+    fields = [
+        field for field in finding.fields if field.rpartition(".")[2] not in TAGS
+    ]  # else all beside it is unknown
+    for field in fields:
         path = _path_of(raw, field)
         if path[-1:] == tuple(field.split("."))[-1:]:
             _take_out(raw, path)
-    return {without_index(field) for field in finding.fields}
+    return {without_index(field) for field in fields}
 
 
 def _whole(path: Path) -> Path:

@@ -91,7 +91,7 @@ def _block(block: Any, change: Change, path: Path) -> Any:
 
 
 def is_local_weights(pretrained: Any) -> bool:
-    """Tells whether `model.pretrained` names a file."""
+    """Tells whether `model.pretrained`, or `model.text_from`, names a file."""
     return isinstance(pretrained, str) and pretrained.endswith(".safetensors")
 
 
@@ -129,7 +129,7 @@ def absolute_paths(raw: Mapping[str, Any], folder: str, unset: Callable[[Path, s
     def change(name: str, value: Any, path: Path) -> Any:
         if name == "data.manifest" or (name == "model.pretrained" and is_local_weights(value)):
             return resolve(value, path)
-        if name in _GIVEN_NAMES and is_spec(value):
+        if name in _GIVEN_NAMES and (is_spec(value) or is_local_weights(value)):
             return resolve(value, path)
         if name == "evaluation.sets" and isinstance(value, list):
             return [resolve(item, (*path, index)) for index, item in enumerate(value)]

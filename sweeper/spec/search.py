@@ -147,7 +147,7 @@ class Objective(SpecModel):
     @property
     def is_maximized(self) -> bool:
         """Whether more is better."""
-        return self.direction == "maximize" or (self.direction is None and not self.metric.endswith("_loss"))
+        return self.direction == "maximize" or (self.direction is None and "_loss" not in self.metric)
 
 
 class Pruner(SpecModel):

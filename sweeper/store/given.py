@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from sweeper.errors import Problem, SpecError
 from sweeper.plan.trials import Trial
 from sweeper.records import TRAINING_ITEM, validation_loss
-from sweeper.spec.rewrite import GIVEN
+from sweeper.spec.rewrite import GIVEN, is_local_weights
 from sweeper.spec.variants import AnyModel
 from sweeper.store.objects import ObjectStore
 from sweeper.store.rows import read_records
@@ -45,8 +45,9 @@ def require_given(store: ObjectStore, models: Iterable[AnyModel]) -> None:
         SpecError: see `best_state`.
     """
     asked = {(name, f"model.{field}") for model in models for field in GIVEN if (name := getattr(model, field, None))}
-    for trial_id, where in sorted(asked):
-        best_state(store, trial_id, where)
+    for name, where in sorted(asked):
+        if not is_local_weights(name):
+            best_state(store, name, where)
 
 
 def _find(store: ObjectStore, trial_id: str, where: str) -> Trial:

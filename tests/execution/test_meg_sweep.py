@@ -4,11 +4,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
+from safetensors.torch import save_file
 
 from sweeper.cli import main
-from sweeper.errors import DataError, SpecError
+from sweeper.errors import DataError, ModelError, SpecError
 from sweeper.store.local import LocalStore
 from sweeper.tasks.state import load_state
 
@@ -124,6 +126,21 @@ def test_text_of_a_behaviour_trial_is_taken_once_it_is_finished(engine, meg_engi
     assert losses[0] != losses[1]
 
 
+def test_text_features_may_come_from_a_file(meg_engine, tmp_path):
+    wanted = {"model": {"text_from": str(tmp_path / "text.safetensors")}, "training": {"max_epochs": 1}}
+    with pytest.raises(ModelError, match=r"model.text_from: names a file that is there"):
+        meg_engine.sweep(**wanted)
+    features = {"features": torch.randn(66, 64, generator=torch.Generator().manual_seed(1))}
+    save_file(features, tmp_path / "text.safetensors")
+    one = meg_engine.sweep(**wanted).trials[0]
+    assert np.isfinite(meg_engine.task(**wanted).evaluate(meg_engine.task(**wanted).init_state(1)).values["val_loss"])
+    save_file({"features": 2 * features["features"]}, tmp_path / "text.safetensors")
+    assert meg_engine.sweep(**wanted).trials[0].lineage.root != one.lineage.root, "it is known by its content"
+    save_file({"features": features["features"][:3].clone()}, tmp_path / "text.safetensors")
+    with pytest.raises(SpecError, match=r"a tensor `features` of shape \(66, 64\)"):
+        meg_engine.task(**wanted)
+
+
 def test_training_starts_from_the_best_state_of_another_trial(meg_engine, tmp_path):
     store = tmp_path / "store"
     group = meg_engine.run(store, name="group", training={"max_epochs": 3})
@@ -178,6 +195,7 @@ def test_saliency_of_a_trial_is_written_and_is_the_same_again(meg_engine, forks,
     assert other.exit_code == 0
     assert not np.array_equal(maps, np.load(tmp_path / "three" / "saliency.npz")["saliency"])
     assert "--times: the model has a signal" in write("four", "--times=-90:-50:10").output
+    assert "Ask for times from -100 to 875 ms" in write("five", "--times", "0:900:100").output
     assert "has no such trial" in CliRunner().invoke(
         main, ["saliency", "zz", "--store", str(forks), "--image", str(picture), "--out", str(tmp_path / "x")]
     ).output  # fmt: skip

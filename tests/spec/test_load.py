@@ -156,7 +156,7 @@ def test_loading_needs_nothing_heavy() -> None:
     ],
 )
 def test_what_a_meg_spec_must_not_say_is_told_at_its_place(sections, place, text):
-    head = "name: x\ndata: {manifest: m}\nmodel: {variant: clip-hba-meg}\n"
+    head = "name: x\ndata: {manifest: m}\nmodel: {variant: clip-hba-meg, loss: {w1: 1}, stages: {patience: 3}}\n"
     with pytest.raises(SpecError) as error:
         parse_spec(head + sections, "f.yaml")
     told = [str(problem) for problem in error.value.problems]

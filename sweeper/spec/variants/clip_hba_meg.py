@@ -93,7 +93,7 @@ class ClipHbaMeg(SpecModel):
     """CLIP whose layers are weighted over time, so that its RDMs follow neural RDMs."""
 
     over_time: ClassVar[bool] = True
-    measured_in_training: ClassVar[tuple[str, ...]] = ("val_loss", "rsa_validation")
+    measured_in_training: ClassVar[tuple[str, ...]] = ("val_loss", "val_loss_pearson", "rsa_validation")
     """Columns that training measures on the validation stimuli; all else on them is an evaluation item."""
     variant: Literal["clip-hba-meg"]
     """Which model variant."""
@@ -104,7 +104,8 @@ class ClipHbaMeg(SpecModel):
     activation: Literal["quick_gelu", "gelu"] | None = None
     """Must be named for a local file; elsewhere it follows from the weights."""
     text_from: str | None = None
-    """Id of a finished behaviour trial of this store, or the path of its spec: its text adapters are taken, frozen."""
+    """Id of a finished behaviour trial of this store, or the path of its spec: its text adapters are taken, frozen. Or
+    a .safetensors file with the `features` [66, E] of the prompts."""
     start_from: str | None = None
     """Id of a finished trial of this variant, or the path of its spec: training starts from its best state."""
     adapter: MegAdapter = MegAdapter()
@@ -131,6 +132,10 @@ class ClipHbaMeg(SpecModel):
         """
         if metric == "rsa_validation":
             moving = _among(searched, ("model.targets", "model.curves.source"))
+            return f"what it is compared with, or at which times, depends on {moving}" if moving else None
+        if metric == "val_loss_pearson":  # neither weighted nor divided
+            in_batches = ("training.batch_size",) if self.loss.validation == "batches" else ()
+            moving = _among(searched, ("model.targets", "model.curves", "model.loss.times", "data", *in_batches))
             return f"what it is compared with, or at which times, depends on {moving}" if moving else None
         if metric == "val_loss":
             in_batches = ("training.batch_size",) if self.loss.validation == "batches" else ()

@@ -1,14 +1,18 @@
 """Frozen prompt features: CLIP's own, or those of a trained behaviour trial."""
 
+import safetensors
+import safetensors.torch
 import torch
 from sweeper_models.adapter import AdapterConfig
 from sweeper_models.backbones import Backbone
 from sweeper_models.clip_hba import ClipHba
 from sweeper_models.dora import trainable_parameters
+from sweeper_models.prompts import PROMPTS
 from torch import Tensor
 
 from sweeper.errors import Problem, SpecError
 from sweeper.inputs import weights_of
+from sweeper.spec.rewrite import is_local_weights
 from sweeper.spec.schema import TrialConfig
 from sweeper.spec.variants.clip_hba_behavior import ClipHbaBehavior
 from sweeper.store.given import best_state
@@ -24,15 +28,18 @@ def prompt_features(backbone: Backbone, config: TrialConfig, text_from: str | No
     Args:
         backbone: of the model that uses them.
         config: its configuration.
-        text_from: id of a finished behaviour trial, whose best state gives the text adapters; None: no adapters.
+        text_from: id of a finished behaviour trial, whose best state gives the text adapters, or a file of features;
+            None: CLIP's own.
         store: where that trial is.
 
     Raises:
-        SpecError: there is no such trial or state, or it is of another variant or backbone.
+        SpecError: there is no such trial or state, it is of another variant or backbone, or the file lacks it.
     """
     if text_from is None:
         plain = AdapterConfig(vision_layers=0, text_layers=0)
         return _features(ClipHba(backbone, plain))
+    if is_local_weights(text_from):
+        return _of_file(text_from, (len(PROMPTS), backbone.embed_dim))
     trial, state = best_state(store, text_from, _FIELD)
     given = trial.config.model
     if not isinstance(given, ClipHbaBehavior):
@@ -45,6 +52,17 @@ def prompt_features(backbone: Backbone, config: TrialConfig, text_from: str | No
     for name, parameter in trainable_parameters(model).items():
         parameter.data.copy_(tensors[name])
     return _features(model)
+
+
+def _of_file(path: str, shape: tuple[int, int]) -> Tensor:
+    try:
+        features = safetensors.torch.load_file(path).get("features")
+    except (OSError, safetensors.SafetensorError) as error:
+        raise _error(f"names a safetensors file: {error}", path) from error
+    if features is None or tuple(features.shape) != shape or not bool(torch.isfinite(features).all()):
+        got = "no such tensor" if features is None else f"shape {tuple(features.shape)}, or values that are not finite"
+        raise _error(f"names a file with a tensor `features` of shape {shape}", got)
+    return features.float()
 
 
 def _features(model: ClipHba) -> Tensor:
