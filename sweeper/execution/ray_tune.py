@@ -63,7 +63,7 @@ class RayBackend:
                 tune.with_resources(trainable, {"cpu": job.cpu, **({"gpu": job.gpu} if job.gpu else {})}),
                 param_space={} if may_grow else {"trial": tune.grid_search(labels)},
                 tune_config=tune.TuneConfig(
-                    search_alg=_AsWideAsTheTree(job, labels, trial_ids) if may_grow else None,
+                    search_alg=_AsWideAsTheTree(job, labels, trial_ids, collector) if may_grow else None,
                     num_samples=-1 if may_grow else 1,
                     reuse_actors=True,
                     trial_name_creator=lambda trial: names[trial.config["trial"]],
@@ -163,15 +163,22 @@ class _AsWideAsTheTree(_StaysHere, tune.search.Searcher):
     A trial whose worker gave its slot back for lack of work is given again when there is work for it.
     """
 
-    def __init__(self, job: Job, labels: list[str], trial_ids: dict[str, str]) -> None:
+    def __init__(self, job: Job, labels: list[str], trial_ids: dict[str, str], collector: _Collector) -> None:
         super().__init__()
         self._dispatcher, self._trial_ids = job.dispatcher, trial_ids
+        self._stops, self._collector = job.stop, collector
         self._waiting = dict.fromkeys(labels)
         self._running: dict[str, str] = {}  # label by Tune's id
 
     def suggest(self, trial_id: str) -> Any:
-        """Returns the next trial; None while the tree has no use for another worker."""
-        if self._dispatcher.is_done:
+        """Returns the next trial; None while the tree has no use for another worker.
+
+        Once all trials have ended Tune asks here for ten minutes, without a step in which their last epochs would be
+        collected; so they are collected here.
+        """
+        if not self._running and not self._dispatcher.is_done:
+            self._collector.collect()
+        if self._dispatcher.is_done or (not self._running and self._stops()):
             return str(tune.search.Searcher.FINISHED)
         if len(self._running) >= self._dispatcher.num_usable:
             return None

@@ -152,6 +152,35 @@ def test_four_quarters_of_a_gpu_run_together_and_the_fifth_waits(cluster, light,
     assert max(present) == 4
 
 
+def test_the_last_epochs_are_collected_where_tune_waits_for_another_trial() -> None:
+    """All trials have ended, and what the last worker handed in has not been fetched: nothing is to be waited for."""
+    from types import SimpleNamespace
+
+    from ray import tune
+
+    from sweeper.execution.ray_tune import _AsWideAsTheTree
+
+    dispatcher = SimpleNamespace(is_done=False, num_usable=0, trial_status=lambda trial: "open")
+    fetched: list[int] = []
+
+    def collect() -> None:
+        fetched.append(1)
+        dispatcher.is_done = True
+
+    job = SimpleNamespace(dispatcher=dispatcher, stop=lambda: False)
+    asked = _AsWideAsTheTree(job, ["0000 a"], {"0000 a": "a"}, SimpleNamespace(collect=collect))
+    assert asked.suggest("one") == tune.search.Searcher.FINISHED
+    assert fetched == [1]
+    dispatcher.is_done, dispatcher.num_usable = False, 1
+    busy = _AsWideAsTheTree(job, ["0000 a"], {"0000 a": "a"}, SimpleNamespace(collect=lambda: None))
+    assert busy.suggest("one") == {"trial": "0000 a"}
+    assert busy.suggest("two") is None
+    busy.on_trial_complete("one")
+    job.stop = lambda: True
+    stopped = _AsWideAsTheTree(job, ["0000 a"], {"0000 a": "a"}, SimpleNamespace(collect=lambda: None))
+    assert stopped.suggest("one") == tune.search.Searcher.FINISHED
+
+
 def test_workers_follow_the_width_of_the_tree_where_a_cluster_may_grow(
     cluster, light, engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
