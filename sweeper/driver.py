@@ -20,8 +20,9 @@ from sweeper.execution.worker_log import setting
 from sweeper.notices import heard_by, notice
 from sweeper.records import Failure, GpuMemory, Record, val_loss_of
 from sweeper.reporting.view import SweepView
+from sweeper.store.chain import Holder
 from sweeper.store.given import require_given
-from sweeper.store.lease import Holder, Wish, held
+from sweeper.store.lease import Wish, held
 from sweeper.store.ledger import DamagedLedger, Ledger, ledger_path, open_ledger
 from sweeper.store.logs import DRIVER, Level, LogWriter, run_name
 from sweeper.store.objects import ObjectStore

@@ -1,74 +1,26 @@
 """The lease: one driver at a time on a store, on whatever file system it lies.
 
-It is a chain of numbered objects, each put if absent: who puts the next number holds the store. The holder
-puts one every ten seconds. A number that stands still for a minute may be followed by anybody, at once when it
-belongs to a process of this host that is gone. Clocks of two hosts are never compared.
+It is a chain (`store/chain.py`): the holder puts a number every ten seconds; one that stands still for a minute may be
+followed by anybody, at once when it belongs to a process of this host that is gone.
 """
 
-import json
-import os
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Literal, get_args
 
-import psutil
-
 from sweeper.errors import Interrupted, Problem, StoreError
+from sweeper.store.chain import RENEW_S, STALE_S, Chain, Holder
 from sweeper.store.objects import ObjectStore
 
-RENEW_S = 10.0
 LISTEN_S = 1.0
 LISTEN_SHARED_S = 5.0  # each look is a request
-STALE_S = 60.0
 _LOOK_S = 1.0
-_DIGITS = 12
 
 Wish = Literal["stop", "cancel"]
 """`stop`: after the epochs in progress; `cancel`: now."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Holder:
-    """Who holds a store, or held it last.
-
-    Attributes:
-        run_id: of this holding.
-        host: name of the machine.
-        process: its id there.
-        born: when that process began, Unix time: ids are used again.
-        sweep: what is run.
-        released: given back.
-    """
-
-    run_id: str
-    host: str
-    process: int
-    born: float
-    sweep: str
-    released: bool = False
-
-    @classmethod
-    def this_process(cls, sweep: str) -> "Holder":
-        """Returns this process as a holder."""
-        born = psutil.Process().create_time()
-        return cls(run_id=uuid.uuid4().hex, host=socket.gethostname(), process=os.getpid(), born=born, sweep=sweep)
-
-    def is_gone(self) -> bool:
-        """Tells whether the store is known to be free: given back, or the process of this host has ended."""
-        if self.released or self.host != socket.gethostname():
-            return self.released
-        try:
-            return bool(abs(psutil.Process(self.process).create_time() - self.born) > 1.0)
-        except psutil.NoSuchProcess:
-            return True
-
-    def __str__(self) -> str:
-        return f"process {self.process} on {self.host}, which runs {self.sweep}"
 
 
 class Lease:
@@ -91,6 +43,7 @@ class Lease:
             on_asked: called, in another thread, when somebody asks the holder to end (see `ask`).
         """
         self._store, self._me = store, Holder.this_process(sweep)
+        self._chain = driver_chain(store)
         self._on_lost, self._on_asked = on_lost, on_asked
         self._number = 0
         self._released = threading.Event()
@@ -115,16 +68,15 @@ class Lease:
             StoreError: somebody else holds it, and `wait` is not asked for.
             Interrupted: it was told to give up.
         """
-        seen, since, told = -1, time.monotonic(), False
+        told = False
         while True:
-            number, holder = latest(self._store)
-            if number != seen:
-                seen, since = number, time.monotonic()
-            stands_still = time.monotonic() - since > STALE_S
-            if (holder is None or holder.is_gone() or stands_still) and self._put(number + 1, self._me):
+            number, holder = self._chain.last()
+            is_free = holder is None or holder.is_gone()
+            if (is_free or self._chain.is_silent(STALE_S)) and self._chain.put(number + 1, self._me):
+                self._number = number + 1
                 self._thread.start()
                 return
-            if holder is None or holder.is_gone():
+            if holder is None or is_free:
                 continue  # somebody was faster
             if not wait:
                 raise _is_held(holder)
@@ -143,21 +95,8 @@ class Lease:
         with suppress(StoreError):  # a full disk has been told of
             for wish in get_args(Wish):
                 self._store.drop("control", _wish_key(wish, self._me))
-            if latest(self._store)[0] == self._number:
-                self._put(self._number + 1, replace(self._me, released=True))
-
-    def _put(self, number: int, holder: Holder) -> bool:
-        body = json.dumps(asdict(holder), sort_keys=True).encode()
-        if not self._store.put("leases", _key(number), body) and self._store.get("leases", _key(number)) != body:
-            return False  # equal: put by an earlier attempt of which nothing was heard
-        keys = list(self._store.keys("leases"))
-        if keys and max(keys) > _key(number):  # the chain went on without us, and its old numbers were removed
-            self._store.drop("leases", _key(number))
-            return False
-        self._number = number
-        for older in [key for key in keys if key < _key(number - 1)]:
-            self._store.drop("leases", older)
-        return True
+            if self._chain.last()[0] == self._number:
+                self._chain.put(self._number + 1, replace(self._me, released=True))
 
     def _renew(self) -> None:
         last = time.monotonic()
@@ -168,8 +107,8 @@ class Lease:
             if time.monotonic() - last < RENEW_S:
                 continue
             try:
-                if self._put(self._number + 1, self._me):
-                    last = time.monotonic()
+                if self._chain.put(self._number + 1, self._me):
+                    self._number, last = self._number + 1, time.monotonic()
                     continue
             except StoreError:  # full or away for the moment
                 if time.monotonic() - last < STALE_S:
@@ -179,7 +118,7 @@ class Lease:
 
     def _follower(self) -> Holder | None:
         try:
-            return latest(self._store)[1]
+            return self._chain.last()[1]
         except StoreError:
             return None
 
@@ -217,13 +156,14 @@ def held(
         lease.release()
 
 
+def driver_chain(store: ObjectStore) -> Chain:
+    """Returns the chain of a store's drivers."""
+    return Chain(store, "leases", "driver", digits=12)
+
+
 def latest(store: ObjectStore) -> tuple[int, Holder | None]:
-    """Returns the last number of the chain, 0 for none, and who put it."""
-    for key in sorted(store.keys("leases"), reverse=True):
-        data = store.get("leases", key)
-        if data is not None:
-            return int(key.rpartition(".")[2]), Holder(**json.loads(data))
-    return 0, None
+    """Returns the last number of a store's drivers, 0 for none, and who put it."""
+    return driver_chain(store).last()
 
 
 def driven_sweep(store: ObjectStore) -> str | None:
@@ -250,10 +190,6 @@ def ask(store: ObjectStore, sweep: str, wish: Wish) -> Holder:
 
 def _wish_key(wish: Wish, holder: Holder) -> str:
     return f"{holder.run_id}.{wish}"
-
-
-def _key(number: int) -> str:
-    return f"driver.{number:0{_DIGITS}d}"
 
 
 def _is_held(holder: Holder) -> StoreError:

@@ -13,7 +13,8 @@ import pytest
 from sweeper.errors import StoreError
 from sweeper.execution.local import LocalBackend
 from sweeper.store import lease, local
-from sweeper.store.lease import Holder, Lease, latest
+from sweeper.store.chain import Holder
+from sweeper.store.lease import driver_chain, latest
 from sweeper.store.local import LocalStore
 from sweeper.tracking.background import BackgroundTracker
 
@@ -91,7 +92,7 @@ def take_over(address: Any) -> Holder:
     """Puts the next number of the lease, as a driver of another host does; returns it."""
     store = LocalStore(Path(address))
     other = replace(Holder.this_process("theirs"), host="node7", run_id="other")
-    while not Lease(store, "theirs", lambda holder: None)._put(latest(store)[0] + 1, other):
+    while not driver_chain(store).put(latest(store)[0] + 1, other):
         pass
     return other
 

@@ -14,9 +14,9 @@ from safetensors.numpy import save
 
 from sweeper.data.features import FeatureCache
 from sweeper.store import chunks, claims
+from sweeper.store.chain import Chain, Holder
 from sweeper.store.chunks import SharedChunks
 from sweeper.store.claims import Claims
-from sweeper.store.lease import Holder
 from sweeper.store.objects import ObjectStore, name_of
 from sweeper.store.opening import open_store
 
@@ -158,16 +158,16 @@ def test_a_builder_of_this_host_that_died_is_followed_at_once(store: ObjectStore
 def test_what_was_finished_before_the_claim_is_not_made_again(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look = Claims._last_free
+    look = Chain.last
 
-    def finished_meanwhile(self: Claims, what: str) -> int | None:
-        store.put("features", what, save(dict(features(range(3)))))
-        return look(self, what)
+    def finished_meanwhile(self: Chain) -> tuple[int, Holder | None]:
+        store.put("features", "entry-00000000", save(dict(features(range(3)))))
+        return look(self)
 
     def build(rows: range) -> Mapping[str, Any]:
         pytest.fail("made twice")
 
-    monkeypatch.setattr(Claims, "_last_free", finished_meanwhile)
+    monkeypatch.setattr(Chain, "last", finished_meanwhile)
     [(rows, chunk)] = SharedChunks(store)("entry", [range(3)], build)
     assert np.array_equal(chunk["one"], features(rows)["one"])
 

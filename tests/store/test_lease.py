@@ -12,7 +12,8 @@ import pytest
 
 from sweeper.errors import Interrupted, Problem, StoreError
 from sweeper.store import lease
-from sweeper.store.lease import Holder, Lease, ask, driven_sweep, held, latest
+from sweeper.store.chain import Holder
+from sweeper.store.lease import ask, driven_sweep, driver_chain, held, latest
 from sweeper.store.objects import ObjectStore
 from sweeper.store.opening import open_store
 
@@ -45,7 +46,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def elsewhere(store: ObjectStore, number: int = 1, **fields: object) -> Holder:
     """Puts a lease of another host."""
     holder = replace(Holder.this_process("theirs"), host="node7", run_id="x", **fields)  # type: ignore[arg-type]
-    Lease(store, "theirs", lambda other: None)._put(number, holder)
+    driver_chain(store).put(number, holder)
     return holder
 
 

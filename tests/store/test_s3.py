@@ -17,7 +17,7 @@ import pytest
 
 from sweeper.errors import StoreError
 from sweeper.store import s3 as s3_module
-from sweeper.store.lease import Holder
+from sweeper.store.chain import Holder
 from sweeper.store.opening import open_store
 from sweeper.store.retrying import Outages, Patience, retried
 from sweeper.store.s3 import S3Store
