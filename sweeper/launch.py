@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -128,13 +128,14 @@ def launch(request: Request, progress: Progress) -> Outcome:
     if least and on_gpu:
         progress.note(f"each trial gets at least {least:g} GPU, as `sweeper retry --gpu` asked")
     with ExitStack() as kept, stop_on_signals() as stop:
+        backend = partial(_backend, request.backend, progress, address, kept if asks is not None else None)
         return run_sweep(
             Run(
                 sweep=sweep,
                 source=named.source,
                 store=store,
                 cache=None if request.cache is None else request.cache.absolute(),
-                backend=lambda: _backend(request.backend, progress, address, kept if asks is not None else None),
+                backend=cache(backend) if request.backend == "local" else backend,
                 gpu=partial(gpus_per_trial, spec.resources.gpu, device, computes_there=on_gpu, least=least),
                 tracker=_tracker(request.tracking_uri, spec, store, progress),
                 progress=progress,
@@ -205,7 +206,8 @@ def _summary(
     sweep: ResolvedSweep, recorded: Mapping[str, float], known: Known, seconds: Iterable[float]
 ) -> PlanSummary:
     stock = StockTaker(sweep.trials, sweep.tree, known).stock
-    disk = disk_of(sweep.trials, sweep.tree, sweep.spec.evaluation)
+    rungs = sweep.spec.search.rungs if sweep.spec.search is not None else ()
+    disk = disk_of(sweep.trials, sweep.tree, sweep.spec.evaluation, len(rungs))
     plan = summarize_plan(sweep.trials, sweep.tree, stock, recorded, seconds, sweep.spec.name, disk)
     return replace(plan, merged=sweep.merged)
 

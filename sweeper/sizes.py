@@ -35,8 +35,15 @@ class _Sizes:
     features: Mapping[tuple[object, ...], int]
 
 
-def disk_of(trials: Iterable[Trial], tree: Tree, evaluation: Evaluation) -> Disk:
-    """Returns what features, states, records and the MLflow view of a sweep take when every trial goes to its limit."""
+def disk_of(trials: Iterable[Trial], tree: Tree, evaluation: Evaluation, num_rungs: int = 0) -> Disk:
+    """Returns what features, states, records and the MLflow view of a sweep take when every trial goes to its limit.
+
+    Args:
+        trials: of the sweep.
+        tree: of these trials.
+        evaluation: what is measured.
+        num_rungs: of a search, at which training halts and goes on.
+    """
     by_id = {trial.trial_id: trial for trial in trials}
     known: dict[tuple[object, ...], _Sizes] = {}
     of_baseline: dict[str, _Sizes] = {}
@@ -51,7 +58,7 @@ def disk_of(trials: Iterable[Trial], tree: Tree, evaluation: Evaluation) -> Disk
                 known[key] = _sizes(config, evaluation)
             of_baseline[baseline_id] = known[key]
         sizes = of_baseline[baseline_id]
-        states += kept_states(segment) * sizes.state
+        states += kept_states(segment, num_rungs) * sizes.state
         records += len(segment.states) * (sizes.epoch + _LEDGER)
     features = {entry: size for sizes in known.values() for entry, size in sizes.features.items()}
     runs = sum(trial.lineage.last_epoch + 1 for trial in by_id.values())
@@ -69,9 +76,13 @@ def _sizes(config: TrialConfig, evaluation: Evaluation) -> _Sizes:
     )
 
 
-def kept_states(segment: Segment) -> int:
-    """Returns the most states of a segment that are ever kept: all; or ends of trials, the best, and a passing one."""
-    return len(segment.states) if segment.keep_all else min(len(segment.states), 2 + len(segment.trials))
+def kept_states(segment: Segment, num_rungs: int = 0) -> int:
+    """Returns the most states of a segment that are ever kept: all; or ends of trials, the best, and a passing one.
+
+    Whoever halts at a rung leaves its end there, and the best so far.
+    """
+    most = 2 + len(segment.trials) + 2 * num_rungs
+    return len(segment.states) if segment.keep_all else min(len(segment.states), most)
 
 
 def _adapter(config: TrialConfig) -> AdapterConfig:

@@ -1,6 +1,7 @@
 """The local backend: one worker in this process, for debugging and short work."""
 
 from contextlib import closing
+from pathlib import Path
 
 from sweeper.errors import OutOfMemory, Problem
 from sweeper.execution.base import Job
@@ -13,11 +14,18 @@ from sweeper.training.order import Order
 
 
 class LocalBackend:
-    """Trains one segment after another; see `Backend`."""
+    """Trains one segment after another; see `Backend`. Jobs of one store share a worker, and so its prepared task."""
+
+    def __init__(self) -> None:
+        """Begins without a worker."""
+        self._workers: dict[tuple[str, Path | None], Worker] = {}
 
     def run(self, job: Job) -> None:
         """See `Backend.run`."""
-        worker = Worker(open_store(job.store), job.cache)
+        place = job.store, job.cache
+        if place not in self._workers:
+            self._workers[place] = Worker(open_store(job.store), job.cache)
+        worker = self._workers[place]
         while not job.stop():
             order = job.dispatcher.next_order()
             if order is None:

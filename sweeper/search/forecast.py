@@ -45,8 +45,8 @@ def with_points_to_come(plan: PlanSummary, space: Space, num_asked: int) -> Plan
 
 
 def _disk(known: Disk, space: Space, runs: int) -> Disk:
-    evaluation = space.spec.evaluation
-    each = [disk_of([trial], build_tree([trial]), evaluation) for trial in space.corners.trials]
+    evaluation, num_rungs = space.spec.evaluation, len(space.search.rungs)
+    each = [disk_of([trial], build_tree([trial]), evaluation, num_rungs) for trial in space.corners.trials]
     return Disk(
         features=max(known.features, disk_of(space.corners.trials, space.corners.tree, evaluation).features),
         states=known.states + runs * max(disk.states for disk in each),

@@ -243,6 +243,11 @@ class Search(SpecModel):
         return self
 
     @property
+    def rungs(self) -> tuple[int, ...]:
+        """The epochs after which points are judged; none without a pruner."""
+        return () if self.pruner is None else self.pruner.epochs
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """The columns that points are compared by, in objectives or by the pruner."""
         pruned_by = () if self.pruner is None else (self.pruner.metric,)

@@ -1,6 +1,6 @@
 """Trials: roles, baselines, and that the same trial is trained once whoever asks."""
 
-from sweeper.plan.trials import resolve, trial_id
+from sweeper.plan.trials import farthest, resolve, trial_id
 
 
 def test_every_window_gets_one_baseline_behind_the_trials(hand) -> None:
@@ -56,3 +56,20 @@ def test_the_horizon_makes_no_other_baseline(hand) -> None:
     )
     assert trial_id(short, hand.inputs) != trial_id(long, hand.inputs)
     assert trial_id(short.baseline(), hand.inputs) == trial_id(long.baseline(), hand.inputs)
+
+
+def test_a_cut_trial_is_the_same_one_as_far_as_it_goes(hand) -> None:
+    (whole, baseline) = hand.trials([hand.config(hand.window(4, 2))])
+    for trial, last in ((whole, 5), (whole, 2), (baseline, 3)):
+        cut = trial.cut(last)
+        assert (cut.trial_id, cut.config, cut.name) == (trial.trial_id, trial.config, trial.name)
+        assert cut.lineage.state_ids == trial.lineage.state_ids[: last + 1]
+        assert (cut.stop.last_epoch, cut.own_stop) == (last, trial.stop)
+        assert cut.cut(last + 1) == cut, "what is cut does not grow"
+    assert whole.cut(1000).lineage == whole.lineage
+
+
+def test_of_equal_trials_the_one_that_goes_farthest_stays_in_its_place(hand) -> None:
+    one, baseline = hand.trials([hand.config(hand.window(4, 2))])
+    cut = [baseline.cut(3), one.cut(4), baseline.cut(5), one, one.cut(5), baseline.cut(2)]
+    assert farthest(cut) == (baseline.cut(5), one)

@@ -140,6 +140,34 @@ def test_what_else_the_store_holds_decides_nothing(engine: Any, pruned: tuple[Pa
     assert {trial_id: again.outcome.view.rows(trial_id).keys() for trial_id in again.outcome.view.trials} == rows
 
 
+def test_from_rung_to_rung_a_task_is_prepared_once(
+    engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sweeper.execution import worker
+    from sweeper.execution.local import LocalBackend
+
+    prepared, prepare = list[str](), worker.prepare
+    monkeypatch.setattr(worker, "prepare", lambda config, *rest: (prepared.append("once"), prepare(config, *rest))[1])
+    backend = LocalBackend()
+    ran = engine.run(tmp_path / "store", lambda: backend, **searching(1))
+    assert (ran.backends, ran.epochs_trained, len(prepared)) == (3, LAST, 1)
+
+
+def test_halting_at_rungs_keeps_no_more_states_than_planned(engine: Any, pruned: tuple[Path, Any]) -> None:
+    from sweeper.sizes import disk_of, kept_states
+    from sweeper.store.local import LocalStore
+
+    store = LocalStore(pruned[0])
+    sweep = engine.searcher(pruned[0], **searching()).asked_before
+    assert [trial.lineage.last_epoch for trial in sweep.trials] == [
+        point.pruned or LAST for point in pruned[1].outcome.view.revision.points
+    ]
+    kept = len(list(store.keys("states")))
+    assert kept <= sum(kept_states(segment, 2) for segment in sweep.tree.segments.values())
+    plain, halting = (disk_of(sweep.trials, sweep.tree, sweep.spec.evaluation, rungs) for rungs in (0, 2))
+    assert plain.states < halting.states
+
+
 # -- going on -----------------------------------------------------------------------------------------------------
 
 
@@ -242,6 +270,8 @@ def test_a_point_that_has_ended_by_itself_is_not_pruned(
     ends = {dict(trial.swept)["training.optimizer.lr"]: trial.trial_id for trial in ran.outcome.view.trials.values()}
     statuses = {lr: ran.outcome.view.status(trial_id) for lr, trial_id in ends.items()}
     assert statuses == {0.3: "complete", 1e-3: "pruned"}
+    points = ran.outcome.view.revision.points
+    assert {point.values["training.optimizer.lr"]: point.pruned for point in points} == {0.3: None, 1e-3: 3}
     assert max(ran.outcome.view.rows(ends[0.3])) <= 3
 
 
