@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeper.evaluation import Item, OutputKey
+from sweeper.evaluation import OutputKey
+from sweeper.evaluation.items import RsaItem
 from sweeper.records import TRAINING_ITEM, Failure, Record
 from sweeper.store.local import LocalStore
 from sweeper.store.rows import (
@@ -23,7 +24,7 @@ from sweeper.store.rows import (
 )
 
 KEY = OutputKey(set_id="set0", layer="output")
-ITEM = Item(
+ITEM = RsaItem(
     item_id="item-rsa",
     column="rsa_behavioral",
     outputs=KEY,
