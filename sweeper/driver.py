@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,12 +19,14 @@ from sweeper.execution.prepare import ResolvedSweep, changed_since, measured_rec
 from sweeper.execution.worker_log import setting
 from sweeper.notices import heard_by, notice
 from sweeper.records import Failure, GpuMemory, Record, val_loss_of
+from sweeper.reporting.soundness import kept_states, to_make_again
 from sweeper.reporting.view import SweepView
 from sweeper.store.chain import Holder
 from sweeper.store.given import require_given
 from sweeper.store.lease import Wish, held
 from sweeper.store.ledger import DamagedLedger, Ledger, ledger_path, open_ledger
 from sweeper.store.logs import DRIVER, Level, LogWriter, run_name
+from sweeper.store.lost import lost_states, made_again, mark_lost, moved_aside
 from sweeper.store.objects import ObjectStore
 from sweeper.store.points import Point
 from sweeper.store.pulse import PulseWriter
@@ -33,6 +35,7 @@ from sweeper.tracking.base import Tracker
 from sweeper.training.events import EpochDone, Event, ParentMissing, SegmentFailed
 
 Status = Literal["done", "failed", "gave up", "interrupted"]
+_MOST_NAMED = 5
 
 
 class Searcher(Protocol):
@@ -198,6 +201,7 @@ class _Driver:
         self._is_short_of_memory = False  # under the share of a GPU that trials have now
         self._raised_gpu = 0.0  # the share that turned out to be needed
         self._failed_now: set[str] = set()  # trials through a state that could not be made in this run
+        self._lost: set[str] = set()  # recorded epochs that are to be made again
         self._is_indexing = True
         self._gpu_memory: set[GpuMemory] = set()
         self._statuses: dict[str, str] = {}  # of the trials whose turn it was
@@ -221,6 +225,8 @@ class _Driver:
         """Takes stock of what is trained now: the whole sweep, or a batch of points."""
         run = self._run
         records = measured_records(sweep, self._ledger, run.store, self._tell)
+        for state in self._find_lost(sweep, records):
+            del records[state]
         self._records |= records
         self._failures |= read_failures(run.store, sweep.items_by_state)
         self._dispatcher = Dispatcher(
@@ -236,6 +242,23 @@ class _Driver:
             for state in trial.lineage.state_ids:
                 self._trials_of_state.setdefault(state, {})[trial.trial_id] = None
         self._gpu_memory.update(memory for found in records.values() for memory in _gpu_memory_of(found))
+
+    def _find_lost(self, sweep: ResolvedSweep, records: Mapping[str, Iterable[Record]]) -> set[str]:
+        """Returns the recorded epochs that are to be made again, since something of them was found damaged."""
+        if damaged := set(moved_aside(self._run.store)):
+            kept = kept_states(
+                sweep.trials, sweep.tree, {state: val_loss_of(found) for state, found in records.items()}
+            )
+            for state in to_make_again(damaged, kept, records):
+                mark_lost(self._run.store, state)
+        marked = lost_states(self._run.store) & sweep.items_by_state.keys()
+        self._lost |= marked
+        lost = marked & records.keys()
+        if lost:
+            names = ", ".join(sorted(state[:12] for state in lost)[:_MOST_NAMED])
+            more = f" and {len(lost) - _MOST_NAMED} more" if len(lost) > _MOST_NAMED else ""
+            self._tell(f"made again, since something of it was damaged or missing: state {names}{more}")
+        return lost
 
     def drive(self) -> Outcome:
         """Runs the backend until nothing is left; tracks what happens on the way.
@@ -344,6 +367,9 @@ class _Driver:
         touched: dict[str, None] = {}
         for event in done:
             self._records[event.state_id] = event.records
+            if event.state_id in self._lost:
+                made_again(self._run.store, event.state_id)
+                self._lost.discard(event.state_id)
             touched |= self._trials_of_state.get(event.state_id, {})
             self._trained += event.seconds is not None and event.epoch > 0
             self._gpu_memory.update(_gpu_memory_of(event.records))

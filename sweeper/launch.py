@@ -33,6 +33,7 @@ from sweeper.spec.schema import SweepSpec
 from sweeper.specs import cluster_address, find_spec
 from sweeper.store.lease import driven_sweep, held
 from sweeper.store.ledger import DamagedLedger, Ledger, ledger_path
+from sweeper.store.lost import lost_states
 from sweeper.store.objects import ObjectStore
 from sweeper.store.opening import find_store, open_store
 from sweeper.store.points import read_points
@@ -190,7 +191,10 @@ def _plan(sweep: ResolvedSweep, store: ObjectStore | None) -> PlanSummary:
     if store is None:
         return _summary(sweep, {}, Known(val_loss={}, failed=frozenset(), has_state=lambda state: False), [])
     with readable_ledger(store) as ledger:
-        records, recorded = measurable_records(sweep, ledger, store), ledger.val_losses()
+        lost = lost_states(store)
+        measurable = measurable_records(sweep, ledger, store)
+        records = {state: found for state, found in measurable.items() if state not in lost}
+        recorded = ledger.val_losses()
         seconds = [row.seconds for row in ledger.records(sweep.items_by_state) if row.seconds is not None]
     known = Known(
         val_loss={state: val_loss_of(rows) for state, rows in records.items()},

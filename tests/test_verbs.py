@@ -46,6 +46,8 @@ TABLE = {
     "status": (2, 0, 0, 0, 0, 0),
     "logs hand": (2, 2, 0, 0, 0, 0),
     "logs hand --runs": (2, 2, 0, 0, 0, 0),
+    "verify hand": (2, 2, 0, 0, 0, 0),
+    "verify": (2, 0, 0, 0, 0, 0),
     "gc": (2, 0, 0, 0, 0, 0),
     "gc --yes": (2, 0, 0, 0, 0, 2),
     "retry hand": (2, 2, 0, 0, 0, 2),
@@ -90,6 +92,7 @@ def situation(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
         made = HandMade(store, ONE)
         if request.param == ONE_TRIAL:
             made.measure(bump)
+            made.store.put("states", made.trials[0].lineage.state_ids[-1], b"made up")
         elif request.param == FAILED:
             made.measure(lambda trial, epoch: bump(trial, epoch) if epoch < 2 else None).fail(made.trials[0], 2)
     if request.param == RUNNING:

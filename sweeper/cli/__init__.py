@@ -4,7 +4,7 @@ import click
 
 from sweeper.cli.common import Group
 from sweeper.cli.planning import data, doctor, plan, schema, validate
-from sweeper.cli.reading import logs, results, status
+from sweeper.cli.reading import logs, results, status, verify
 from sweeper.cli.running import cancel, retry, run, stop
 from sweeper.cli.sharing import completion, export, gc, saliency, sync, ui
 
@@ -32,6 +32,7 @@ _VERBS = {  # in the order in which `--help` lists them
     sync: "Bring an MLflow server up to date.",
     export: "Write a trained adapter, weights or embeddings.",
     saliency: "Show what a MEG model looks at over time.",
+    verify: "Read all that a sweep holds, name what is damaged.",
     gc: "Show what no sweep needs, or remove it.",
     data: "Look at data manifests.",
     doctor: "Compare network and data with the published ones.",

@@ -1,11 +1,13 @@
-"""Verbs that show what a store holds: status, logs, results."""
+"""Verbs that show what a store holds: status, logs, results, verify."""
 
 import json
+import sys
 from pathlib import Path
 
 import click
 
 from sweeper.cli.common import (
+    EXIT_FAILED,
     draw,
     json_option,
     leaving_quietly,
@@ -49,6 +51,42 @@ def status(sweep: str | None, store: str, stand_in: bool, watched: bool, as_json
         click.echo(json.dumps({"schema_version": 1, "rows": status_rows(view, pulse)}, allow_nan=False))
     else:
         click.echo(status_text(view, pulse))
+
+
+@click.command()
+@sweep_or_all_argument
+@store_option
+@stand_in_option
+@address_option(is_used=False)
+@click.option("--remake", is_flag=True, help="Let the next run also make again what is missing, damaged or not.")
+@json_option
+def verify(sweep: str | None, store: str, stand_in: bool, remake: bool, as_json: bool) -> None:
+    """Read everything that a sweep holds; without a SWEEP, that all of them hold.
+
+    What is damaged is named and moved aside, and the next run makes it again. Exits with 1 when anything was found.
+    """
+    from dataclasses import asdict
+
+    from sweeper.notices import heard_by
+    from sweeper.progress import progress_for
+    from sweeper.reporting.soundness import examination_text, examine
+    from sweeper.store.opening import open_store
+    from sweeper.store.sweeps import sweep_names
+
+    opened, progress = open_store(store, create=False), progress_for(quiet=as_json)
+    names = sweep_names(opened) if sweep is None else [name_of(sweep, stand_in)]
+    try:
+        with heard_by(lambda text: None):  # told below, each once
+            found = [examine(opened, name, remake=remake, on_phase=progress.phase) for name in names]
+    finally:
+        progress.stop()
+    if as_json:
+        rows = [{"sweep": each.sweep, **asdict(finding)} for each in found for finding in each.findings]
+        click.echo(json.dumps({"schema_version": 1, "rows": rows}))
+    else:
+        click.echo("\n".join(examination_text(each, store) for each in found) or "no sweep yet")
+    if any(each.findings for each in found):
+        sys.exit(EXIT_FAILED)
 
 
 @click.command()

@@ -120,7 +120,9 @@ def _absent(view: SweepView, chosen: Chosen, kept: list[int]) -> SweeperError:
     if epoch not in rows:
         measured = f"0..{max(rows)}" if rows else "none yet"
         return _error("--epoch", "the epoch is measured", f"{epoch}, measured: {measured}", "Choose another epoch")
-    remedy = (
+    name, is_kept = view.revision.spec.name, epoch in (chosen.best_epoch, max(rows))
+    again = f"If it was damaged, `sweeper run {name}` makes it again, else after `sweeper verify {name} --remake`. "
+    remedy = (again if is_kept else "") + (
         f"Kept: {_ranges(kept) or 'none'}. Or run a copy of the spec with training.max_epochs: {epoch} into another "
         "--store: its final state is this one"
     )

@@ -123,7 +123,8 @@ def _write_network(store: ObjectStore, chosen: Chosen, about: dict[str, Any], fo
         raise ModelError(Problem(where="model.pretrained", rule=rule, got=got, remedy=remedy))
     state = store.get("states", chosen.state_id)
     if state is None:
-        rule, remedy = "the state's bytes are as they were written", "It was moved to damaged/; choose another epoch"
+        rule = "the state's bytes are as they were written"
+        remedy = f"`sweeper run {about['sweep']}` makes best and last states again; or choose another epoch"
         raise SweeperError(
             Problem(where=f"{store.address}/{name_of('states', chosen.state_id)}", rule=rule, remedy=remedy)
         )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sweeper.evaluation import Item, OutputKey
 from sweeper.plan.identity import content_id
 from sweeper.records import TRAINING_ITEM, Record
+from sweeper.store.lost import is_lost
 from sweeper.store.objects import ObjectStore
 
 
@@ -90,9 +91,10 @@ def read_outputs(store: ObjectStore, state_id: str, key: OutputKey) -> NDArray[n
 
 
 def is_measured(store: ObjectStore, state_id: str, items: Iterable[Item]) -> bool:
-    """Tells whether a state has records, and the outputs that these items are computed from."""
+    """Tells whether a state has records, and the outputs that these items are computed from; not one that is lost."""
     keys = {item.outputs.store_key(state_id) for item in items}
-    return bool(read_records(store, state_id)) and all(store.has("outputs", key) for key in sorted(keys))
+    has_all = bool(read_records(store, state_id)) and all(store.has("outputs", key) for key in sorted(keys))
+    return has_all and not is_lost(store, state_id)
 
 
 def iterate_records(store: ObjectStore, known: set[str]) -> Iterator[tuple[str, tuple[Record, ...]]]:
