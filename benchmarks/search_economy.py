@@ -1,13 +1,15 @@
 """A search with pruning against a grid over the same fields: the epochs until it is as good as the grid's best.
 
-Both are run on the stand-in, the search once for each seed of its sampler, all into one store, where equal states are
-trained once. What each would have cost is counted from the records: `alone` adds up every trial by itself, `trained`
-counts equal states of one sweep once. Good is what the search's objective says; the test stimuli choose nothing.
+All are run on the stand-in, a search once for each seed of its sampler, into one store, where equal states are trained
+once. What each would have cost by itself is counted from the records: `alone` adds up every trial, one that is asked
+for twice also; `trained` counts equal states of one sweep once. Good is the validation RSA; the test stimuli choose
+nothing. One search asks for the grid's own combinations, the other for weights and ranks between.
 
     python benchmarks/search_economy.py --store FOLDER --json
 """
 
 import json
+import math
 import statistics
 import tempfile
 from collections.abc import Iterable
@@ -24,7 +26,6 @@ from sweeper.progress import progress_for
 from sweeper.reporting.load import open_view
 from sweeper.reporting.points import metrics_on_test_stimuli, own_trials, result_of, value_of
 from sweeper.reporting.view import SweepView
-from sweeper.spec.load import load_spec
 from sweeper.spec.search import Objective, Search
 from sweeper.spec.stand_in import STAND_IN_SUFFIX
 from sweeper.store.opening import open_store
@@ -132,56 +133,70 @@ def look(view: SweepView, search: Search, seed: int, goal: float) -> Found:
     )
 
 
-def measure(grid_spec: Path, search_spec: Path, seeds: Iterable[int], store: Path) -> dict[str, Any]:
-    """Runs the grid and the searches, and compares them."""
-    grid = run(grid_spec, store)
-    searched = load_spec(search_spec, stand_in=True).search
-    assert searched is not None
-    assert len(searched.objectives) == 1
-    (objective,) = searched.objectives
-    values = {trial_id: value_of(grid, trial, objective) for trial_id, trial in grid.trials.items()}
-    goal, best_id = max((value, trial_id) for trial_id, value in values.items() if value is not None)
+def search(spec: Path, seeds: Iterable[int], store: Path, goal: float, grid_epochs: int) -> dict[str, Any]:
+    """Runs a search once for each seed of its sampler; returns what came of it."""
     found: list[Found] = []
     with tempfile.TemporaryDirectory() as folder:
         for seed in seeds:
-            view = run(with_seed(search_spec, seed, Path(folder)), store)
+            view = run(with_seed(spec, seed, Path(folder)), store)
             assert view.revision.spec.search is not None
             found.append(look(view, view.revision.spec.search, seed, goal))
-    grid_states = states_of(grid, grid.trials.values())
-    reached = [each.epochs_to_goal if each.epochs_to_goal is not None else float("inf") for each in found]
+    epochs = [each.epochs_to_goal if each.epochs_to_goal is not None else math.inf for each in found]
+    median = statistics.median(epochs)
     (published,) = own_trials(view.revision.points[0])
-    median = statistics.median(reached)
+    return {
+        "reached": sum(each.epochs_to_goal is not None for each in found),
+        "median_epochs_to_goal": None if math.isinf(median) else median,
+        "share_of_grid": None if math.isinf(median) else round(median / grid_epochs, 3),
+        "first_point_test": tests_of(view, published),
+        "searches": [asdict(each) for each in found],
+    }
+
+
+def measure(grid_spec: Path, search_specs: Iterable[Path], seeds: tuple[int, ...], store: Path) -> dict[str, Any]:
+    """Runs the grid and the searches, and compares them."""
+    grid = run(grid_spec, store)
+    values = {trial_id: value_of(grid, trial, Objective()) for trial_id, trial in grid.trials.items()}
+    goal, best_id = max((value, trial_id) for trial_id, value in values.items() if value is not None)
+    states = states_of(grid, grid.trials.values())
     return {
         "grid_trials": len(grid.trials),
-        "grid_epochs_alone": len(grid_states),
-        "grid_epochs_trained": len(set(grid_states)),
+        "grid_epochs_alone": len(states),
+        "grid_epochs_trained": len(set(states)),
         "grid_best": goal,
         "grid_chosen": dict(grid.trials[best_id].swept),
         "grid_test": tests_of(grid, grid.trials[best_id]),
-        "first_point": dict(view.revision.points[0].values),
-        "first_point_value": value_of(view, published, objective),
-        "first_point_test": tests_of(view, published),
-        "median_epochs_to_goal": None if median == float("inf") else median,
-        "share_of_grid": None if median == float("inf") else round(median / len(grid_states), 3),
-        "searches": [asdict(each) for each in found],
+        **{spec.stem: search(spec, seeds, store, goal, len(states)) for spec in search_specs},
     }
 
 
 @click.command(help=__doc__)
 @click.option("--grid", type=click.Path(path_type=Path, exists=True), default="experiments/loss_weights.yaml")
-@click.option("--search", type=click.Path(path_type=Path, exists=True), default="experiments/loss_weights_search.yaml")
+@click.option(
+    "--search",
+    "searches",
+    type=click.Path(path_type=Path, exists=True),
+    multiple=True,
+    default=("benchmarks/loss_weights_tpe.yaml", "experiments/loss_weights_search.yaml"),
+    help="Whose objective is rsa_validation; several.",
+)
 @click.option("--seed", "seeds", type=int, multiple=True, default=(1, 2, 3, 4, 5), help="Of the sampler; several.")
 @click.option("--store", type=click.Path(path_type=Path), required=True, help="Goes on with what it holds.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def main(grid: Path, search: Path, seeds: tuple[int, ...], store: Path, *, as_json: bool) -> None:
+def main(grid: Path, searches: tuple[Path, ...], seeds: tuple[int, ...], store: Path, *, as_json: bool) -> None:
     """Prints what was measured."""
-    result = measure(grid, search, seeds, store)
+    result = measure(grid, searches, seeds, store)
     if as_json:
         click.echo(json.dumps(result))
         return
     for name, value in result.items():
-        for line in value if name == "searches" else [value]:
-            click.echo(f"{name:<22} {line}")
+        if not isinstance(value, dict) or "searches" not in value:
+            click.echo(f"{name:<22} {value}")
+            continue
+        click.echo(f"\n{name}")
+        for key, found in value.items():
+            for line in found if key == "searches" else [found]:
+                click.echo(f"  {key:<22} {line}")
 
 
 if __name__ == "__main__":

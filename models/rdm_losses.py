@@ -12,6 +12,8 @@ import torch
 from sweeper_models.errors import TensorMismatch, UndefinedLoss
 from torch import Tensor
 
+PROFILE = "generalisation"
+"""Where an error is about how like the times are, not about one of them: `model.generalisation`."""
 ROUNDING = 8.0  # units in the last place of a vector's norm, below which what is left after centring is rounding
 
 
@@ -69,9 +71,22 @@ def pearson_long(model: Tensor, target: Tensor, times: Tensor | None = None) -> 
 
 
 def mse(model: Tensor, target: Tensor, times: Tensor | None = None) -> Tensor:
-    """Compute the mean over time of the mean squared difference of each slice; arguments as in `pearson_long`."""
-    (_, x, _), (_, y, _) = _paired(model, target, times)
-    return (x - y).square().mean()
+    """Compute the mean over time of the mean squared difference of each slice.
+
+    Args:
+        model: float [T, P].
+        target: float [T, P].
+        times: int64 or bool index of the times that count; left out: all.
+
+    Raises:
+        UndefinedLoss: an entry is not finite.
+    """
+    (_, x, _), (_, y, _) = pairs = _paired(model, target, times)
+    loss = (x - y).square().mean()
+    if not bool(loss.isfinite()):
+        for name, series, indices in pairs:
+            _require_finite(series, name, indices)
+    return loss
 
 
 def time_generalisation(model: Tensor, target: Tensor, times: Tensor | None = None) -> Tensor:
@@ -86,7 +101,8 @@ def time_generalisation(model: Tensor, target: Tensor, times: Tensor | None = No
         times: int64 or bool index of the times that count; left out: all.
 
     Raises:
-        UndefinedLoss: a slice is constant, or all times generalise alike.
+        UndefinedLoss: a slice is constant, or all times generalise alike (then at `model.generalisation` or
+            `target.generalisation`).
         TensorMismatch: fewer than 3 times count: with 2 both generalise alike.
     """
     profiles = []
@@ -96,7 +112,7 @@ def time_generalisation(model: Tensor, target: Tensor, times: Tensor | None = No
         slices = _directions(series, name, rule=rule, axes="time index {}", remedy=_REMEDY, indices=indices)
         g = slices @ slices.mean(dim=0)
         rule = "some times are more like the others than some"
-        profiles.append(_directions(g, name, rule=rule, axes="all times", remedy=_REMEDY, unit=1.0))
+        profiles.append(_directions(g, f"{name}.{PROFILE}", rule=rule, axes="all times", remedy=_REMEDY, unit=1.0))
     return 1.0 - profiles[0] @ profiles[1]
 
 
@@ -155,6 +171,17 @@ def _paired(model: Tensor, target: Tensor, times: Tensor | None) -> list[tuple[s
         return [("model", model, indices), ("target", target, indices)]
     chosen = indices[times.to(model.device)]
     return [("model", model[chosen], chosen), ("target", target[chosen], chosen)]
+
+
+def _require_finite(series: Tensor, where: str, indices: Tensor) -> None:
+    bad = ~series.isfinite().all(dim=1)
+    if bool(bad.any()):
+        raise UndefinedLoss(
+            where=where,
+            rule="RDMs are finite",
+            got=f"values that are not finite at time index {int(indices[bad.nonzero()[0, 0]])}",
+            remedy=_REMEDY,
+        )
 
 
 def _require_three(num_times: int) -> None:

@@ -206,7 +206,6 @@ class _Driver:
         self._gpu_memory: set[GpuMemory] = set()
         self._statuses: dict[str, str] = {}  # of the trials whose turn it was
         run.progress.phase("looking at what the store holds")
-        require_given(run.store, [trial.config.model for trial in run.sweep.trials])
         self._recorded = ledger.val_losses()
         self._enter(run.sweep)
         if run.searcher is None:
@@ -224,6 +223,7 @@ class _Driver:
     def _enter(self, sweep: ResolvedSweep) -> None:
         """Takes stock of what is trained now: the whole sweep, or a batch of points."""
         run = self._run
+        require_given(run.store, sweep.trials, sweep.sources)
         records = measured_records(sweep, self._ledger, run.store, self._tell)
         for state in self._find_lost(sweep, records):
             del records[state]

@@ -22,7 +22,7 @@ from sweeper.data.manifest import Manifest, Relabel, load_manifest
 from sweeper.data.parts import Parts
 from sweeper.data.split import split_pool
 from sweeper.errors import DataError, ModelError, Problem, SpecError, SweeperError
-from sweeper.neural import elsewhere_over_time, neural_digest, over_time
+from sweeper.neural import elsewhere_over_time, neural_digest, over_time, split_over_time
 from sweeper.plan.identity import content_id
 from sweeper.plan.lineage import Inputs
 from sweeper.spec.rewrite import GIVEN, is_local_weights
@@ -181,6 +181,8 @@ def require_inputs(configs: Iterable[TrialConfig]) -> None:
     for config in configs:
         asked.setdefault((config.data, config.seeds.split), partial(dataset_of, config))
         asked.setdefault((config.model,), partial(_require_adapter, config.model))
+        if config.model.over_time:
+            asked.setdefault((config.data, config.seeds.split, "over time"), partial(_require_stimuli, config))
     errors: list[SweeperError] = []
     for look in asked.values():
         try:
@@ -207,6 +209,10 @@ def _given(field: str, name: str) -> str:
         problem = Problem(where=f"model.{field}", rule=rule, got=name, remedy="Correct the path, or name a trial")
         raise ModelError(problem)
     return f"file {file_digest(Path(name))}"
+
+
+def _require_stimuli(config: TrialConfig) -> None:
+    split_over_time(config, dataset_of(config))
 
 
 def _require_adapter(model: AnyModel) -> None:

@@ -31,6 +31,7 @@ from sweeper.sizes import disk_of
 from sweeper.spec.axes import expand
 from sweeper.spec.schema import SweepSpec
 from sweeper.specs import cluster_address, find_spec
+from sweeper.store.given import given_to_come
 from sweeper.store.lease import driven_sweep, held
 from sweeper.store.ledger import DamagedLedger, Ledger, ledger_path
 from sweeper.store.lost import lost_states
@@ -188,8 +189,16 @@ def _search_plan(resolver: Resolver, store: ObjectStore | None) -> PlanSummary:
 
 
 def _plan(sweep: ResolvedSweep, store: ObjectStore | None) -> PlanSummary:
-    if store is None:
-        return _summary(sweep, {}, Known(val_loss={}, failed=frozenset(), has_state=lambda state: False), [])
+    first = given_to_come(store, sweep.trials, sweep.sources)
+    return replace(_fresh_plan(sweep) if store is None else _plan_behind(sweep, store), first=first)
+
+
+def _fresh_plan(sweep: ResolvedSweep) -> PlanSummary:
+    return _summary(sweep, {}, Known(val_loss={}, failed=frozenset(), has_state=lambda state: False), [])
+
+
+def _plan_behind(sweep: ResolvedSweep, store: ObjectStore) -> PlanSummary:
+    """Returns the plan of what a store does not hold yet."""
     with readable_ledger(store) as ledger:
         lost = lost_states(store)
         measurable = measurable_records(sweep, ledger, store)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sweeper.data.dataset import Dataset
 from sweeper.data.over_time import CourseReference, OverTime
 from sweeper.data.series import RdmSeries
-from sweeper.data.split import split_pool
+from sweeper.data.split import Split, split_pool
 from sweeper.errors import DataError, Problem
 from sweeper.metrics.rdm import UndefinedMetric, upper_triangle
 from sweeper.metrics.time_curves import FEWEST_TIMES, TimeCurves, constant_curves, time_curves
@@ -140,8 +140,7 @@ def curves_of(config: TrialConfig, dataset: Dataset) -> TimeCurves:
         return constant_curves(len(series.times))
     names: Sequence[str] = series.names
     if wanted.stimuli == "training":
-        split = split_pool(config.data.split, config.seeds.split, len(dataset.pool), config.data.train_fraction)
-        names = [dataset.pool.names[row] for row in split.train]
+        names = [dataset.pool.names[row] for row in split_over_time(config, dataset).train]
     everybody = wanted.participants == "all"
     people = series.participants if everybody else target_participants(config, series)
     try:
@@ -149,6 +148,23 @@ def curves_of(config: TrialConfig, dataset: Dataset) -> TimeCurves:
     except UndefinedMetric as error:
         problem = Problem(where="model.curves.source", rule=str(error), got=series.name, remedy="Use ones")
         raise DataError(problem) from error
+
+
+def split_over_time(config: TrialConfig, dataset: Dataset) -> Split:
+    """Returns the split of a configuration's pool.
+
+    Raises:
+        DataError: one side has too few stimuli for an RDM.
+    """
+    data = config.data
+    split = split_pool(data.split, config.seeds.split, len(dataset.pool), data.train_fraction)
+    for what, rows in (("training", split.train), ("validation", split.val)):
+        if len(rows) < FEWEST_STIMULI:
+            rule = f"RDMs need {FEWEST_STIMULI} {what} stimuli or more"
+            got = f"{len(rows)} of {len(dataset.pool)} ({data.train_fraction:g} are for training)"
+            remedy = "Take more stimuli, or another data.train_fraction"
+            raise DataError(Problem(where="data.train_fraction", rule=rule, got=got, remedy=remedy))
+    return split
 
 
 def counted_times(config: TrialConfig, series: RdmSeries) -> NDArray[np.bool_]:

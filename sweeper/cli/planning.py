@@ -38,7 +38,7 @@ def validate(spec: Path, store: str, stand_in: bool, as_json: bool) -> None:
     from dataclasses import asdict
 
     from sweeper.errors import SpecError
-    from sweeper.spec.axes import expand
+    from sweeper.spec.axes import expand, names_several
     from sweeper.specs import find_spec
 
     try:
@@ -53,16 +53,17 @@ def validate(spec: Path, store: str, stand_in: bool, as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps({"schema_version": 1, "rows": [], "problems": [asdict(p) for p in error.problems]}))
         raise
-    search = loaded.search
-    row = (
-        {"name": loaded.name, "trials": len(expand(loaded))}
-        if search is None
-        else {"name": loaded.name, "search": True}
+    trials = () if loaded.search is not None else expand(loaded)
+    per_subject = sum(names_several(trial.config.subject) for trial in trials)
+    counted = (
+        {"search": True} if loaded.search is not None else {"trials": len(trials), "for_each_subject": per_subject}
     )
     if as_json:
-        click.echo(json.dumps({"schema_version": 1, "rows": [row]}))
-    else:
-        click.echo(f"{spec}: valid, {'a search' if search is not None else str(row['trials']) + ' trials'}")
+        click.echo(json.dumps({"schema_version": 1, "rows": [{"name": loaded.name, **counted}]}))
+        return
+    several = f", {per_subject} of them for each subject that the data have" if per_subject else ""
+    told = f"{len(trials)} trial{'' if len(trials) == 1 else 's'}{several}"
+    click.echo(f"{spec}: valid, {'a search' if loaded.search is not None else told}")
 
 
 @click.command()

@@ -1,7 +1,7 @@
 """From a spec to everything a run needs to know: trials with ids, items, and what the store already holds."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Self
 
@@ -19,6 +19,7 @@ from sweeper.spec.load import load_spec
 from sweeper.spec.overlap import check_noise_overlap
 from sweeper.spec.rewrite import GIVEN, is_spec
 from sweeper.spec.schema import SweepSpec, TrialConfig
+from sweeper.store.given import Source
 from sweeper.store.ledger import Ledger
 from sweeper.store.objects import ObjectStore
 from sweeper.store.rows import read_outputs, write_records
@@ -34,12 +35,14 @@ class ResolvedSweep:
         trials: trials followed by their baselines.
         items: what is measured, by trial.
         merged: combinations of the axes that name a trial which another one names, too.
+        sources: specs whose trials' states are taken, by these trials' ids.
     """
 
     spec: SweepSpec
     trials: tuple[Trial, ...]
     items: Mapping[str, tuple[Item, ...]]
     merged: int = 0
+    sources: Mapping[str, Source] = field(default_factory=dict)
 
     @cached_property
     def tree(self) -> Tree:
@@ -82,7 +85,7 @@ class Resolver:
         self.spec = spec
         self._device, self._device_model = device, device_model
         self._inputs: dict[tuple[object, ...], Inputs] = {}
-        self._given: dict[str, str] = {}
+        self._sources: dict[str, Source] = {}
         self._items: dict[tuple[object, ...], tuple[Item, ...]] = {}
 
     def resolve(self, swept: Sequence[SweptTrial]) -> ResolvedSweep:
@@ -98,7 +101,8 @@ class Resolver:
         trials = resolve([(trial.swept, trial.config) for trial in swept], self._inputs_of)
         items = {trial.trial_id: self._items_of(trial.config) for trial in trials}
         merged = len(swept) - sum(trial.role != "baseline" for trial in trials)
-        return ResolvedSweep(spec=self.spec, trials=trials, items=items, merged=merged)
+        sources = {source.trial.trial_id: source for source in self._sources.values()}
+        return ResolvedSweep(spec=self.spec, trials=trials, items=items, merged=merged, sources=sources)
 
     def _with_subjects(self, swept: Iterable[SweptTrial]) -> list[SweptTrial]:
         """Returns trials in which `subject: all` and ranges are one trial for each participant."""
@@ -122,15 +126,16 @@ class Resolver:
         """Returns a trial in which specs that its model takes states from are replaced by their trials' ids."""
         model = trial.config.model
         named = {field: getattr(model, field, None) for field in GIVEN}
-        found = {field: self._trial_of(field, name) for field, name in named.items() if name and is_spec(name)}
+        specs = {field: name for field, name in named.items() if name and is_spec(name)}
+        found = {field: self._source(field, name).trial.trial_id for field, name in specs.items()}
         if not found:
             return trial
         config = trial.config.model_copy(update={"model": model.model_copy(update=found)})
         return SweptTrial(swept=trial.swept, config=config)
 
-    def _trial_of(self, field: str, path: str) -> str:
-        """Returns the id of the one trial of a spec."""
-        if path not in self._given:
+    def _source(self, field: str, path: str) -> Source:
+        """Returns a spec with its one trial."""
+        if path not in self._sources:
             spec = load_spec(path, stand_in=self.spec.stand_in)
             resolver = Resolver(spec, device=self._device, device_model=self._device_model)
             trials = [trial for trial in resolver.resolve(expand(spec)).trials if trial.role != "baseline"]
@@ -138,8 +143,8 @@ class Resolver:
                 rule, remedy = "a spec that a state is taken from has one trial", "Name the trial by its id"
                 problem = Problem(where=f"model.{field}", rule=rule, got=f"{len(trials)} in {path}", remedy=remedy)
                 raise SpecError(problem)
-            self._given[path] = trials[0].trial_id
-        return self._given[path]
+            self._sources[path] = Source(path=path, trial=trials[0])
+        return self._sources[path]
 
     def computes_on(self, device: str) -> bool:
         """Tells whether anything that was resolved is trained on a device."""

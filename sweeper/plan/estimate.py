@@ -55,6 +55,7 @@ class PlanSummary:
         merged: combinations of the axes that name a trial which another one names, too.
         changed: what changed since the last revision, and how many of its epochs are of no use now; None for nothing.
         search: of a search, its points in words.
+        first: what is to be trained before the sweep can begin, a line each.
     """
 
     name: str
@@ -74,6 +75,7 @@ class PlanSummary:
     merged: int = 0
     changed: str | None = None
     search: str | None = None
+    first: tuple[str, ...] = ()
 
     def seconds_of(self, epochs: int) -> tuple[float, float, float] | None:
         """Returns the quartiles of the time that some epochs take, None before the first run."""
@@ -107,6 +109,7 @@ class PlanSummary:
             lines.insert(-2, f"  to evaluate only         {most}{self.epochs_to_measure:>8,}")
         if self.search is not None:
             lines.insert(1, self.search)
+        lines[1:1] = self.first
         return "\n".join(lines)
 
     def _time(self) -> str:

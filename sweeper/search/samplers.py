@@ -70,9 +70,10 @@ def _seed_of(search: Search, number: int) -> int:
 def _class_of(search: Search) -> type[BaseSampler]:
     name = search.sampler.name
     known = {found: getattr(optuna.samplers, found) for found in optuna.samplers.__all__ if found.endswith("Sampler")}
-    usable = {found: kind for found, kind in known.items() if not inspect.isabstract(kind)}
+    wrappers = (optuna.samplers.PartialFixedSampler,)  # made of a sampler, not of values that a file can hold
+    usable = {found: kind for found, kind in known.items() if not inspect.isabstract(kind) and kind not in wrappers}
     kind = usable.get(SHORT_NAMES.get(name, name))
-    if kind is None or kind is optuna.samplers.PartialFixedSampler:
+    if kind is None:
         choices = ", ".join([*SHORT_NAMES, *(found for found in usable if found not in SHORT_NAMES.values())])
         raise _wrong("name", "is a sampler of Optuna", name, f"Known: {choices}")
     if len(search.objectives) > 1 and kind is optuna.samplers.CmaEsSampler:

@@ -85,6 +85,8 @@ def _block(block: Any, change: Change, path: Path) -> Any:
         if name in ("product", "zip")
         else [_value(without_index(name), value, change, (*path, name, i)) for i, value in enumerate(values)]
         if isinstance(values, list)
+        else change(name, values, (*path, name))
+        if name == "subject"  # which may stand without a list
         else values
         for name, values in block.items()
     }

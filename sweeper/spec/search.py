@@ -239,7 +239,8 @@ class Search(SpecModel):
         metric, objective = self.pruner.metric, self.objectives[0]
         if Objective(metric=metric).is_maximized != objective.is_maximized:
             rule = f"a pruner ranks points in the direction of the objective: {metric} is better the other way"
-            raise broken_rule(rule, "pruner", "objectives", remedy=f"Take pruner.metric: {objective.metric}")
+            remedy = "Leave the pruner out, or rank and prune by one metric"
+            raise broken_rule(rule, "pruner", "objectives", remedy=remedy)
         return self
 
     @property

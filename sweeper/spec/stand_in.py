@@ -8,11 +8,13 @@ from typing import Any
 from sweeper.spec.document import Path
 from sweeper.spec.fields import without_index
 from sweeper.spec.rewrite import rewrite
+from sweeper.spec.schema import axis_values
 from sweeper.spec.variants import DEFAULT_VARIANT, VARIANT_TYPES
 
 STAND_IN_BATCH = 16
 STAND_IN_LR = 2e-3
 STAND_IN_POOL = 240
+STAND_IN_PEOPLE = 12
 STAND_IN_REFERENCE = "behavioral48"
 STAND_IN_LAYERS = {"model.adapter.vision_layers": 5, "model.adapter.text_layers": 2}
 STAND_IN_SUFFIX = "--stand-in"
@@ -86,7 +88,7 @@ def stand_in(raw: Mapping[str, Any], *, pool_size: int = STAND_IN_POOL, last_sta
         pool_size: stimuli of the self-made set outside its held-out set.
         last_start: the latest start of any window, which `max_epochs` must not cut off.
     """
-    recipe, sizes = _recipe(raw), _train_sizes(raw, pool_size)
+    recipe, sizes, people = _recipe(raw), _train_sizes(raw, pool_size), _people(raw)
     batch, published_batch = recipe.batch
     max_epochs = max(recipe.epochs, last_start)
 
@@ -97,8 +99,8 @@ def stand_in(raw: Mapping[str, Any], *, pool_size: int = STAND_IN_POOL, last_sta
             return recipe.replaced[name]
         if name in recipe.most and value is not None:
             return min(value, recipe.most[name])
-        if name == "subject" and value is not None:
-            return "all"
+        if name == "subject":
+            return people.get(value, value)
         if name == "data.train_size" and value is not None:
             return sizes[value]
         if name == "training.batch_size":
@@ -181,6 +183,24 @@ def _train_sizes(raw: Mapping[str, Any], pool_size: int) -> dict[int, int]:
     return sizes
 
 
+def _people(raw: Mapping[str, Any]) -> dict[Any, str]:
+    """Returns who stands in for each subject that is named: as many people as are named, up to those there are.
+
+    `all` stays; how many a range means, nobody knows without the data, so it becomes `all`.
+    """
+    named: dict[Any, None] = {}
+
+    def collect(name: str, value: Any, path: Path) -> Any:
+        if name == "subject" and value is not None:
+            named[value] = None
+        return value
+
+    rewrite(raw, collect)
+    single = [name for name in named if name != "all" and ".." not in str(name)]
+    people = {name: str(1 + index % STAND_IN_PEOPLE) for index, name in enumerate(single)}
+    return dict.fromkeys(named, "all") | people
+
+
 def _without_dropped_axes(raw: dict[str, Any], fields: Fields) -> dict[str, Any]:
     axes = raw.pop("axes", {})
     blocks = [_kept_block(block, fields) for block in (axes if isinstance(axes, list) else [axes])]
@@ -231,7 +251,7 @@ def _kept_block(block: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
 def _kept(axes: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
     kept = {name: values for name, values in axes.items() if not fields.get(without_index(name), (None, False))[1]}
     return {
-        name: ["all"] if name == "subject" else [_completed(without_index(name), value, fields) for value in values]
+        name: [_completed(without_index(name), value, fields) for value in axis_values(name, values)]
         for name, values in kept.items()
     }
 

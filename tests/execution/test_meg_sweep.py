@@ -1,6 +1,7 @@
 """MEG sweeps as a whole: forks, resume, subjects, states taken from other trials, saliency."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 
 from sweeper.cli import main
 from sweeper.errors import DataError, ModelError, SpecError
+from sweeper.store.given import given_to_come
 from sweeper.store.local import LocalStore
 from sweeper.tasks.state import load_state
 
@@ -111,14 +113,17 @@ def test_text_of_a_behaviour_trial_is_taken_once_it_is_finished(engine, meg_engi
     assert by_spec.trials[0].lineage.root != plain.trials[0].lineage.root
 
     store = tmp_path / "store"
-    with pytest.raises(SpecError, match=r"model.text_from: names a trial of this store"):
+    first = re.escape(f"Got {spec} (") + f"{trial.trial_id}.*" + re.escape(f"First: sweeper run {spec}")
+    with pytest.raises(SpecError, match=r"model.text_from: names a trial of this store.* " + first):
         meg_engine.run(store, **wanted)
     assert engine.run(store, stop_after=1, name="behavior", training={"max_epochs": 2}).status == "interrupted"
-    with pytest.raises(
-        SpecError, match=r"finished trial. Got trial .*, measured up to epoch 1. Run its spec to the end"
-    ):
+    with pytest.raises(SpecError, match=r"finished trial. Got .*, measured up to epoch 1\)\. First: sweeper run"):
         meg_engine.run(store, **wanted)
+    sweep = meg_engine.sweep(**wanted)
+    (line,) = given_to_come(LocalStore(store), sweep.trials, sweep.sources)
+    assert line == f"first: {spec}, which model.text_from takes a state of, is to be finished; it is at epoch 1"
     assert engine.run(store, name="behavior", training={"max_epochs": 2}).status == "done"
+    assert given_to_come(LocalStore(store), sweep.trials, sweep.sources) == ()
     with_text = meg_engine.run(store, **wanted)
     without = meg_engine.run(store, name="plain", training={"max_epochs": 1})
     assert (with_text.status, without.status) == ("done", "done")
@@ -158,6 +163,26 @@ def test_training_starts_from_the_best_state_of_another_trial(meg_engine, tmp_pa
     other = {"model": {"start_from": parent.trial_id, "adapter": {"rank": 3}}, "training": {"max_epochs": 1}}
     with pytest.raises(SpecError, match="the same adapters and times"):
         meg_engine.run(store, **other)
+
+
+def test_a_plan_tells_what_is_to_come_first_and_refuses_what_cannot_come(engine, meg_engine, tmp_path):
+    unknown = meg_engine.sweep(model={"text_from": "0" * 32})
+    with pytest.raises(SpecError, match=r"model.text_from: names a trial of this store.* Got 0000"):
+        given_to_come(None, unknown.trials, unknown.sources)
+    spec = tmp_path / "behavior.yaml"
+    spec.write_text(json.dumps({**engine.base, "name": "behavior"}))
+    sweep = meg_engine.sweep(model={"text_from": str(spec)})
+    (line,) = given_to_come(None, sweep.trials, sweep.sources)
+    assert line == f"first: {spec}, which model.text_from takes a state of, was not run in this store yet"
+    wrong = meg_engine.sweep(model={"start_from": str(spec)})
+    with pytest.raises(
+        SpecError, match=r"model.start_from: names a trial whose variant trains what clip-hba-meg starts"
+    ):
+        given_to_come(None, wrong.trials, wrong.sources)
+    spec.write_text(json.dumps({**meg_engine.base, "name": "group"}))
+    wrong = meg_engine.sweep(model={"text_from": str(spec)})
+    with pytest.raises(SpecError, match=r"model.text_from: names a trial whose variant trains its text tower"):
+        given_to_come(None, wrong.trials, wrong.sources)
 
 
 def test_a_spec_of_several_trials_is_no_source(meg_engine, tmp_path):

@@ -119,6 +119,10 @@ def test_a_value_that_is_not_finite_is_named():
         time_generalisation(x, y)
     with pytest.raises(UndefinedLoss, match="not finite at all times"):
         pearson_long(x, y)
+    with pytest.raises(UndefinedLoss, match="not finite at time index 2") as caught:
+        mse(y, x, torch.tensor([0, 2]))
+    assert caught.value.where == "target"
+    assert math.isfinite(mse(y, x, torch.tensor([0, 3])))
 
 
 def test_a_stimulus_without_pattern_is_named():
@@ -151,8 +155,9 @@ def slices_that_cancel():
     ids=["orthogonal", "cancelling"],
 )
 def test_times_that_all_generalise_alike_are_refused(slices):
-    with pytest.raises(UndefinedLoss, match="all times"):
+    with pytest.raises(UndefinedLoss, match="all times") as caught:
         time_generalisation(slices, draws(*slices.shape, dtype=torch.float32))
+    assert caught.value.where == "model.generalisation"
 
 
 def test_the_total_is_weighted_and_normalised():

@@ -139,3 +139,20 @@ def test_the_raw_spec_is_not_changed(axes: str) -> None:
     stand_in(raw)
     assert repr(raw) == before
     assert load(f"axes: {axes}\n").stand_in
+
+
+@pytest.mark.parametrize(
+    ("axis", "expected"),
+    [
+        ("[P7, P2, P9]", ["1", "2", "3"]),
+        ("[4, 7]", ["1", "2"]),
+        ("all", ["all"]),
+        ("P3..P9", ["all"]),  # how many these are, nobody knows without the data
+        ("[P2, P3..P9]", ["1", "all"]),
+        (f"[{', '.join(f'P{number}' for number in range(1, 16))}]", [str(number) for number in range(1, 13)]),
+    ],
+)
+def test_as_many_subjects_stand_in_as_are_named(axis: str, expected: list[str]) -> None:
+    head = "name: x\ndata: {manifest: m.yaml}\nmodel: {variant: clip-hba-meg, backbone: ViT-L-14}\n"
+    assert [config.subject for config in configs(f"axes: {{subject: {axis}}}\n", head)] == expected
+    assert configs("subject: P7\n", head)[0].subject == "1"

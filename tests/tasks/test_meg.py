@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 import torch
 from sweeper_models.clip_hba_meg import LAYER_WEIGHTS
+from sweeper_models.errors import UndefinedLoss
 
 from sweeper.data.split import split_pool
 from sweeper.errors import DataError, SpecError
 from sweeper.inputs import dataset_of
 from sweeper.metrics.time_curves import time_curves
 from sweeper.neural import curves_of, series_of, target_participants
+from sweeper.spec.variants.clip_hba_meg import Losses
+from sweeper.tasks.meg.losses import WeightedLosses
 from sweeper.tasks.state import dump_state, load_state, state_bits
 
 
@@ -202,5 +205,20 @@ def test_what_cannot_be_trained_is_told_at_its_field(meg_engine, changes, error,
 
 
 def test_too_few_stimuli_are_told(meg_engine):
-    with pytest.raises(DataError, match=r"RDMs need 3 validation stimuli or more\. Got 2"):
+    with pytest.raises(DataError, match=r"RDMs need 3 validation stimuli or more\. Got 2 of 10"):
         meg_engine.task(data={"train_size": 10})
+
+
+def test_only_times_that_are_all_alike_have_a_generalisation_loss_of_one():
+    """A single constant RDM is no untrained model: it is told, as in the data."""
+    losses = WeightedLosses(Losses(w1=1, w2=0, w3=1))
+    target = torch.rand(4, 10, generator=torch.Generator().manual_seed(1))
+    same = target[:1].expand(4, -1).clone()
+    assert float(losses.between(same, target)["time_generalisation"]) == 1.0
+    one_constant = target.flip(1).clone()
+    one_constant[2] = 0.5
+    with pytest.raises(UndefinedLoss, match="a constant at time index 2"):
+        losses.between(one_constant, target)
+    with pytest.raises(UndefinedLoss, match="a constant at time index 2"):
+        losses.between(target, one_constant)
+    assert float(losses.between(target, one_constant, lenient=True)["time_generalisation"]) == 1.0

@@ -93,6 +93,7 @@ class ClipHbaMeg(SpecModel):
     """CLIP whose layers are weighted over time, so that its RDMs follow neural RDMs."""
 
     over_time: ClassVar[bool] = True
+    gives: ClassVar[frozenset[str]] = frozenset({"start_from"})
     measured_in_training: ClassVar[tuple[str, ...]] = ("val_loss", "val_loss_pearson", "rsa_validation")
     """Columns that training measures on the validation stimuli; all else on them is an evaluation item."""
     variant: Literal["clip-hba-meg"]

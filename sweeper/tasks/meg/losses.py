@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from sweeper_models.errors import UndefinedLoss
-from sweeper_models.rdm_losses import LOSSES, normalised_total
+from sweeper_models.rdm_losses import LOSSES, PROFILE, normalised_total
 from torch import Tensor
 
 from sweeper.spec.variants.clip_hba_meg import Losses
@@ -25,7 +25,7 @@ class WeightedLosses:
         Args:
             model: of the model.
             target: of people, or what a perturbation made of it.
-            lenient: a target that is constant is meant so.
+            lenient: a perturbation acts, which may make targets, or what images give, constant.
         """
         wanted = (name for name in LOSSES if self._weights[name] > 0 or name == FIRST)
         return {name: _loss(name, model, target, lenient=lenient) for name in wanted}
@@ -40,13 +40,12 @@ def _loss(name: str, model: Tensor, target: Tensor, *, lenient: bool) -> Tensor:
     """Returns one loss; where there is nothing to correlate, nothing is explained: the loss is 1, without a gradient.
 
     So it is with the untrained model without noise, whose RDMs are the same at all times and generalise alike, and with
-    a target that a perturbation made constant. A constant target of the data is an error.
+    what a perturbation made constant. Else a constant RDM is an error.
     """
     try:
         loss: Tensor = LOSSES[name](model, target)
     except UndefinedLoss as undefined:
-        is_same_at_all_times = name == "time_generalisation" and undefined.where == "model"
-        if not is_same_at_all_times and not (lenient and undefined.where == "target"):
+        if not lenient and undefined.where != f"model.{PROFILE}":
             raise
         return model.sum() * 0.0 + 1.0
     return loss

@@ -11,11 +11,9 @@ from sweeper_models.clip_hba_meg import LAYER_WEIGHTS
 from sweeper_models.rdm_losses import rdm_series
 from torch import Tensor
 
-from sweeper.data.split import Split, split_pool
-from sweeper.errors import DataError, Problem
 from sweeper.evaluation import VALIDATION_RSA, OutputKey, set_id
 from sweeper.inputs import dataset_of, held_out_sets, preprocessing_of
-from sweeper.neural import FEWEST_STIMULI
+from sweeper.neural import FEWEST_STIMULI, split_over_time
 from sweeper.perturbations import Disturbance
 from sweeper.spec.perturbations.base import Place
 from sweeper.spec.schema import Evaluation, TrialConfig
@@ -43,7 +41,7 @@ class MegTask:
         set_numerics(config.numerics, workbench.device)
         self._config, self._wanted, self._store = config, config.model, workbench.store
         device, dataset = torch.device(workbench.device), dataset_of(config)
-        self._split = _split(config, len(dataset.pool))
+        self._split = split_over_time(config, dataset)
         self._network, self._size = build_network(config, workbench)
         preprocessing = preprocessing_of(config.data)
         self._feed = LayerFeed(self._network, self._size, preprocessing, config.numerics, workbench.cache)
@@ -182,21 +180,6 @@ class MegTask:
         """Returns the Euclidean distance of all adapter parameters from their start."""
         moved = [tensor - self._start[name] for name, tensor in adapters_of(state.parameters).items()]
         return float(torch.stack([each.double().square().sum() for each in moved]).sum().sqrt()) if moved else 0.0
-
-
-def _split(config: TrialConfig, num_stimuli: int) -> Split:
-    """Returns the split of the pool.
-
-    Raises:
-        DataError: one side has too few stimuli for an RDM.
-    """
-    split = split_pool(config.data.split, config.seeds.split, num_stimuli, config.data.train_fraction)
-    for what, rows in (("training", split.train), ("validation", split.val)):
-        if len(rows) < FEWEST_STIMULI:
-            rule = f"RDMs need {FEWEST_STIMULI} {what} stimuli or more"
-            remedy = "Take more stimuli, or another data.train_fraction"
-            raise DataError(Problem(where="data", rule=rule, got=str(len(rows)), remedy=remedy))
-    return split
 
 
 def _mean(losses: Tensor) -> float:

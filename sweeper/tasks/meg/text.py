@@ -15,7 +15,7 @@ from sweeper.inputs import weights_of
 from sweeper.spec.rewrite import is_local_weights
 from sweeper.spec.schema import TrialConfig
 from sweeper.spec.variants.clip_hba_behavior import ClipHbaBehavior
-from sweeper.store.given import best_state
+from sweeper.store.given import best_state, require_fit
 from sweeper.store.objects import ObjectStore
 from sweeper.tasks.state import load_state
 
@@ -41,11 +41,9 @@ def prompt_features(backbone: Backbone, config: TrialConfig, text_from: str | No
     if is_local_weights(text_from):
         return _of_file(text_from, (len(PROMPTS), backbone.embed_dim))
     trial, state = best_state(store, text_from, _FIELD)
+    require_fit(trial, config.model, weights_of(config.model).sha256, _FIELD)
     given = trial.config.model
-    if not isinstance(given, ClipHbaBehavior):
-        raise _error("names a trial of a variant that trains its text tower", f"{trial.short_id}, {given.variant}")
-    if weights_of(given).sha256 != weights_of(config.model).sha256:
-        raise _error("names a trial of the same backbone", f"{given.backbone} {given.pretrained}")
+    assert isinstance(given, ClipHbaBehavior)
     adapter = given.adapter.model_copy(update={"vision_layers": 0})
     model = ClipHba(backbone, AdapterConfig(**adapter.model_dump()))
     tensors = load_state(state, "cpu").parameters
