@@ -16,30 +16,39 @@ import pytest
 # `make test &` in a script starts us with Ctrl-C ignored, and all that tests start and interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-LONG = (
+WITH_RAY = (
     "chaos",
     "execution/test_ray",
     "execution/test_jobs",
     "execution/test_autoscaling",
     "deploy/test_slurm",
+    "execution/test_remote_store",
+)
+LONG = (
     "browser",
     "tracking/test_postgres",
     "test_house",
     "test_cli",
     "test_export",
-    "execution/test_remote_store",
     "contracts",
 )
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts long files first, so that at the end no process is left alone with one."""
-    starts = [Path(__file__).parent / name for name in LONG]
+    """Gives one of the two processes of `make test` all that starts Ray, and lets the other begin with long files.
+
+    Two Rays at once, each of a dozen processes, are more than two cores can take. Else a file is a unit.
+    """
+    starts = [str(Path(__file__).parent / name) for name in (*WITH_RAY, *LONG)]
 
     def place(item: pytest.Item) -> int:
-        return next((at for at, start in enumerate(starts) if str(item.path).startswith(str(start))), len(LONG))
+        return next((at for at, start in enumerate(starts) if str(item.path).startswith(start)), len(starts))
 
     items.sort(key=place)
+    for item in items:
+        group = "ray" if place(item) < len(WITH_RAY) else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 MANIFEST = """\
