@@ -12,7 +12,7 @@ from sweeper.errors import DataError
 from sweeper.evaluation import items_of
 from sweeper.inputs import held_out_sets
 
-NAMES = tuple(f"s{i}" for i in range(7))
+NAMES = tuple(f"s{i}" for i in range(12))
 TWO_TIMES = """\
 name: regions
 images: {folder: images, pattern: "*.png"}
@@ -69,7 +69,7 @@ def test_an_external_set_is_compared_on_its_own_time_axis(meg_engine, lab: Path)
 def test_two_times_have_no_curves_and_no_third_loss(meg_engine, lab: Path) -> None:
     write_rdms(lab, people=3, times=2)
     (lab / "two.yaml").write_text(TWO_TIMES)
-    data = {"manifest": str(lab / "two.yaml")}
+    data = {"manifest": str(lab / "two.yaml"), "train_fraction": 0.6}
     with pytest.raises(DataError) as error:
         meg_engine.sweep(data=data)
     told = [(problem.where, problem.got, problem.remedy) for problem in error.value.problems]
@@ -85,8 +85,9 @@ def test_two_times_are_trained_on_and_both_count(meg_engine, lab: Path) -> None:
         "data": {"manifest": str(lab / "two.yaml"), "folds": 2, "fold": 0, "train_fraction": 0.5},
         "model": {"curves": {"source": "ones"}, "loss": {"w3": 0.0}},
     }
-    with pytest.raises(DataError, match="RDMs need 3 training stimuli or more"):
-        meg_engine.task(**changes)
+    few = {**changes, "data": {**changes["data"], "train_fraction": 0.4}}
+    with pytest.raises(DataError, match=r"data.train_fraction: RDMs need 3 training stimuli or more. Got 2 of 6"):
+        meg_engine.sweep(**few)
     sweep = meg_engine.sweep(**changes)
     (item,) = [item for item in sweep.items[sweep.trials[0].trial_id] if item.column == "rsa_neural_fmri"]
     assert item.counts.all()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _LINES: dict[str, tuple[str, dict[str, Any]]] = {
     OWN: ("own model", {"color": COLORS[0], "linewidth": 1.6}),
-    UNTRAINED: ("untrained model", {"color": COLORS[7], "linewidth": 1.2}),
+    UNTRAINED: ("{start}", {"color": COLORS[7], "linewidth": 1.2}),
     TARGETS: ("target embedding", {"color": COLORS[2], "linewidth": 1.2}),
     BOUND: ("lower noise bound", {"color": "black", "linewidth": 1.2, "linestyle": "--"}),
 }
@@ -24,8 +24,8 @@ _LINES: dict[str, tuple[str, dict[str, Any]]] = {
 _BARS: dict[Asked, str] = {
     "trained": "these models",
     "geometry": "ranked at each time",
-    "untrained": "untrained",
-    "noisy": "untrained, with noise",
+    "untrained": "{start}",
+    "noisy": "{start}, with noise",
 }
 
 
@@ -57,7 +57,7 @@ def draw_over_time(one: Individuals, caption: Caption) -> "Figure":
     figure, ((place,),) = new_figure(8, 4, 1, 1)
     for name, (label, look) in _LINES.items():
         if name in one.courses:
-            place.plot(one.people.times_ms, one.courses[name], label=label, **look)
+            place.plot(one.people.times_ms, one.courses[name], label=label.format(start=one.group.start), **look)
     place.axhline(0, color="black", linewidth=0.6)
     place.axvline(0, color="#888888", linewidth=0.6)
     place.set_xlabel("time (ms)", fontsize=8)
@@ -90,7 +90,7 @@ def _draw_pairs(place: "Axes", one: Individuals) -> None:
 
 
 def _draw_controls(place: "Axes", one: Individuals, common: Individuals | None) -> None:
-    found = {label: one.agreements[asked] for asked, label in _BARS.items()}
+    found = {label.format(start=one.group.start): one.agreements[asked] for asked, label in _BARS.items()}
     found |= {} if common is None else {"common curves": common.agreements["trained"]}
     for row, agreement in enumerate(found.values()):
         if agreement is not None:

@@ -38,6 +38,7 @@ def _row(one: Individuals | Missing, found: Sequence[Individuals | Missing]) -> 
     people, match = one.people, one.matching
     return row | {
         "curves": "common" if one.group.has_common_curves else "own",
+        "start": one.group.start,
         "num_people": len(people.subjects),
         "left_out": " ".join(people.left_out) or None,
         "num_stimuli": len(people.stimuli),
@@ -55,6 +56,7 @@ def _row(one: Individuals | Missing, found: Sequence[Individuals | Missing]) -> 
 
 _NUMBERS = (
     "curves",
+    "start",
     "num_people",
     "left_out",
     "num_stimuli",

@@ -27,7 +27,7 @@ ABOUT = (
 LABELS: dict[Asked, str] = {
     "trained": "agreement of the distances",
     "geometry": "the same with RDMs ranked at each time, so that levels over time count nothing",
-    "untrained": "control, untrained models with these curves",
+    "untrained": "control, the {start} with these curves",
     "noisy": "control, the same with the model's noise, as the study evaluates",
 }
 HOW_TO_RUN = f"not run; add {CURVES}: [targets, all] to the axes"
@@ -53,13 +53,16 @@ def sentences(one: Individuals | Missing, found: Sequence[Individuals | Missing]
     match, common = one.matching, common_curves(one, found)
     return [
         _compared(one),
-        *(f"{label}: {_agreement(one.agreements[asked])}" for asked, label in LABELS.items()),
+        *(
+            f"{label.format(start=one.group.start)}: {_agreement(one.agreements[asked])}"
+            for asked, label in LABELS.items()
+        ),
         f"control, common curves, so that these tell nobody apart: {_common(one, common)}",
         f"control, shuffled participants: {_shuffled(one.agreements['trained'])}",
         "ceiling, the participants' own distances, half against half: "
         f"{_reliability(one.ceilings['stimuli'])} of the stimuli, {_reliability(one.ceilings['times'])} of the times",
         f"mean RSA with a participant: own model {match.matched:.3f}, others' {match.mismatched:.3f} "
-        f"(p {match.p_value:.2g}), untrained {_number(one.mean(UNTRAINED))}, target embedding "
+        f"(p {match.p_value:.2g}), {one.group.start} {_number(one.mean(UNTRAINED))}, target embedding "
         f"{_number(one.mean(TARGETS))}; lower noise bound {_number(one.mean(BOUND))}",
         f"the own model is ahead of the others' mean for {_share(match.ahead, one)} participants, "
         f"of each other one for {_share(match.identified, one)}",

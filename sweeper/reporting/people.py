@@ -61,6 +61,12 @@ class Group:
         model = self.trials[0].config.model
         return isinstance(model, ClipHbaMeg) and (model.curves.source == "ones" or model.curves.participants == "all")
 
+    @property
+    def start(self) -> str:
+        """What its models were before they were trained: `untrained model`, or the `common parent` they start from."""
+        model = self.trials[0].config.model
+        return "common parent" if isinstance(model, ClipHbaMeg) and model.start_from else "untrained model"
+
     def key(self, *without: str) -> bytes:
         """Returns what tells groups apart, but for the fields whose names begin so."""
         kept = [[name, value] for name, value in self.fields if not name.startswith(without)]

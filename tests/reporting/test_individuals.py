@@ -219,10 +219,19 @@ def test_the_text_says_what_is_compared_and_what_was_not_run(hand, view, tmp_pat
     text = individuals_text(view, hand.store)
     assert f"{PEOPLE} participants, {STIMULI} held-out stimuli, {len(COMPARED)} times from 25 to 875 ms" in text
     assert "held-out stimuli chose nothing" in text
-    assert "control, untrained models with these curves: none, these models do not differ" in text
+    assert "control, the untrained model with these curves: none, these models do not differ" in text
     assert HOW_TO_RUN not in text
     alone = made(tmp_path, "{subject: [1, 2, 3, 4]}")
     assert HOW_TO_RUN in individuals_text(open_view(alone.store, "hand"), alone.store)
+
+
+def test_models_that_start_from_a_common_parent_say_so(tmp_path):
+    hand = made(tmp_path, f"{{subject: [1, 2, 3, 4], model.start_from: [{'a' * 32}]}}")
+    view = open_view(hand.store, "hand")
+    text = individuals_text(view, hand.store)
+    assert "control, the common parent with these curves" in text
+    assert "untrained" not in text
+    assert individual_rows(view, hand.store)[0]["start"] == "common parent"
 
 
 def test_open_and_failed_trials_are_named(tmp_path):
