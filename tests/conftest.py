@@ -35,7 +35,7 @@ LONG = (
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Gives one of the two processes of `make test` all that starts Ray, and lets the other begin with long files.
 
     Two Rays at once, each of a dozen processes, are more than two cores can take. Else a file is a unit.
@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((at for at, start in enumerate(starts) if str(item.path).startswith(start)), len(starts))
 
     items.sort(key=place)
-    for item in items:
+    for item in items if config.pluginmanager.hasplugin("xdist") else ():
         group = "ray" if place(item) < len(WITH_RAY) else item.nodeid.partition("::")[0]
         item.add_marker(pytest.mark.xdist_group(group))
 

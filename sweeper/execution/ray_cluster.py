@@ -15,6 +15,7 @@ for _name, _value in {
     "RAY_AUTH_MODE": "disabled",  # else a local cluster switches token authentication on by itself
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
+    "RAY_prestart_worker_first_driver": "0",  # idle workers that nobody needs: Tune's actors get processes of their own
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
