@@ -15,7 +15,8 @@ from typing import Literal, Protocol
 from sweeper.errors import Problem, StoreError, SweeperError
 from sweeper.execution.base import Backend, Job
 from sweeper.execution.dispatcher import Dispatcher
-from sweeper.execution.prepare import ResolvedSweep, changed_since, measured_records, read_failures
+from sweeper.execution.prepare import ResolvedSweep
+from sweeper.execution.reuse import changed_since, measured_records, read_failures
 from sweeper.execution.worker_log import setting
 from sweeper.notices import heard_by, notice
 from sweeper.records import Failure, GpuMemory, Record, val_loss_of

@@ -16,13 +16,8 @@ from sweeper.driver import Outcome, Progress, Run, run_sweep
 from sweeper.errors import Problem, SpecError
 from sweeper.execution.base import Backend
 from sweeper.execution.devices import find_device, gpus_per_trial
-from sweeper.execution.prepare import (
-    ResolvedSweep,
-    Resolver,
-    changed_since,
-    measurable_records,
-    read_failures,
-)
+from sweeper.execution.prepare import ResolvedSweep, Resolver
+from sweeper.execution.reuse import changed_since, measurable_records, read_failures
 from sweeper.plan.estimate import PlanSummary, merged_text, summarize_plan
 from sweeper.plan.stock import Known, StockTaker
 from sweeper.records import Failure, val_loss_of

@@ -34,21 +34,34 @@ LONG = (
 )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Gives one of the two processes of `make test` all that starts Ray, and lets the other begin with long files.
+def _place(path: str) -> int:
+    """Returns where a file stands among those that are named, behind them where it is not."""
+    starts = (f"tests/{name}" for name in (*WITH_RAY, *LONG))
+    return next((at for at, start in enumerate(starts) if path.startswith(start)), len(WITH_RAY) + len(LONG))
 
-    Two Rays at once, each of a dozen processes, are more than two cores can take. Else a file is a unit.
+
+def _file(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts long files first, so that at the end no process is left alone with one."""
+    items.sort(key=lambda item: _place(_file(item.nodeid)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Gives all that starts Ray to one of the processes of `make test`, and else each a file at a time.
+
+    Two Rays at once, each of a dozen processes, are more than two cores can take.
     """
-    starts = [str(Path(__file__).parent / name) for name in (*WITH_RAY, *LONG)]
+    from xdist.scheduler import LoadScopeScheduling
 
-    def place(item: pytest.Item) -> int:
-        return next((at for at, start in enumerate(starts) if str(item.path).startswith(start)), len(starts))
+    class OneRayAtATime(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "ray" if _place(_file(nodeid)) < len(WITH_RAY) else _file(nodeid)
 
-    items.sort(key=place)
-    for item in items if config.pluginmanager.hasplugin("xdist") else ():
-        group = "ray" if place(item) < len(WITH_RAY) else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+    return OneRayAtATime(config, log)
 
 
 MANIFEST = """\

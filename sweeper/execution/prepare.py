@@ -1,29 +1,23 @@
-"""From a spec to everything a run needs to know: trials with ids, items, and what the store already holds."""
+"""From a spec to what a run is made of: trials with their ids, and what is measured on them."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Self
 
 from sweeper.errors import Problem, SpecError
-from sweeper.evaluation import Item, distinct, items_of
+from sweeper.evaluation import Item, items_of
 from sweeper.inputs import dataset_of, held_out_sets, inputs_of, require_inputs
 from sweeper.neural import neural_part, series_of, subjects_named
-from sweeper.plan.changes import why_not_reused
 from sweeper.plan.lineage import Inputs, root_id
 from sweeper.plan.tree import Tree, build_tree
 from sweeper.plan.trials import Trial, farthest, resolve
-from sweeper.records import TRAINING_ITEM, Failure, Record
 from sweeper.spec.axes import SweptTrial, expand
 from sweeper.spec.load import load_spec
 from sweeper.spec.overlap import check_noise_overlap
 from sweeper.spec.rewrite import GIVEN, is_spec
 from sweeper.spec.schema import SweepSpec, TrialConfig
 from sweeper.store.given import Source
-from sweeper.store.ledger import Ledger
-from sweeper.store.objects import ObjectStore
-from sweeper.store.rows import read_outputs, write_records
-from sweeper.store.sweeps import latest_revision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,81 +195,3 @@ def _refuse_overlap(spec: SweepSpec, swept: Sequence[SweptTrial]) -> None:
 def _batches_per_epoch(config: TrialConfig) -> int:
     num_train = int(config.data.train_fraction * len(dataset_of(config).pool))
     return -(-num_train // config.training.batch_size)
-
-
-def changed_since(store: ObjectStore, sweep: ResolvedSweep, recorded: Collection[str]) -> str | None:
-    """Says what changed since the sweep's newest revision in the store, where that makes epochs useless.
-
-    Args:
-        store: where the revision is.
-        sweep: as it is now.
-        recorded: states that have records.
-    """
-    last = latest_revision(store, sweep.spec.name)
-    if last is None:
-        return None
-    return why_not_reused(last.trials, last.number, last.created_at, sweep.trials, recorded)
-
-
-def read_failures(store: ObjectStore, states: Iterable[str]) -> dict[str, Failure]:
-    """Returns the failures of some states."""
-    marked = set(store.keys("failures"))
-    found = store.get_each("failures", [state for state in states if state in marked])
-    return {state: Failure.from_json(data) for state, data in found if data is not None}
-
-
-def measured_records(
-    sweep: ResolvedSweep, ledger: Ledger, store: ObjectStore, on_note: Callable[[str], None]
-) -> dict[str, tuple[Record, ...]]:
-    """Returns the records of every state on which all items are measured.
-
-    An item added since is computed from the stored outputs, and kept; a state whose outputs lack is left out, and
-    is thereby trained again.
-    """
-    complete: dict[str, tuple[Record, ...]] = {}
-    added: list[tuple[str, tuple[Record, ...]]] = []
-    found = tuple(_recorded(sweep, ledger))
-    if wanted := sum(bool(missing) for _, _, missing in found):
-        on_note(f"{wanted} epochs of the store are measured against what the spec asks for since")
-    for state, records, missing in found:
-        computed = _from_outputs(store, state, records[0].epoch, missing, records[0].measured_at)
-        if len(computed) == len(missing):
-            complete[state] = (*records, *computed)
-            if computed:
-                write_records(store, computed)
-                added.append((state, computed))
-    if added:
-        ledger.catch_up(store)
-    return complete
-
-
-def measurable_records(sweep: ResolvedSweep, ledger: Ledger, store: ObjectStore) -> dict[str, tuple[Record, ...]]:
-    """Returns the stored records of every state of which all items are measured, or can be from stored outputs."""
-    return {
-        state: records
-        for state, records, missing in _recorded(sweep, ledger)
-        if all(store.has("outputs", key) for key in {item.outputs.store_key(state) for item in missing})
-    }
-
-
-def _recorded(sweep: ResolvedSweep, ledger: Ledger) -> Iterator[tuple[str, tuple[Record, ...], list[Item]]]:
-    """Yields each state that training measured, with its records and the items that are not among them."""
-    grouped: dict[str, list[Record]] = {}
-    for record in ledger.records(sweep.items_by_state):
-        grouped.setdefault(record.state_id, []).append(record)
-    for state, records in grouped.items():
-        known = {record.item for record in records}
-        if TRAINING_ITEM in known:  # else it is lost, and to be trained again; items added later may have outlived it
-            missing = [item for item in distinct(sweep.items_by_state[state]) if item.item_id not in known]
-            yield state, tuple(records), missing
-
-
-def _from_outputs(
-    store: ObjectStore, state: str, epoch: int, items: Iterable[Item], measured_at: float
-) -> tuple[Record, ...]:
-    records = []
-    for item in items:
-        outputs = read_outputs(store, state, item.outputs)
-        if outputs is not None:
-            records.append(item.record(state, epoch, outputs, measured_at))
-    return tuple(records)
