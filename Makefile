@@ -13,7 +13,7 @@ demo: setup
 	$(BIN)/sweeper run experiments/quickstart.yaml
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # Fifty killed workers, twenty killed drivers, ten lost nodes, at random moments: an hour on two cores.
 chaos: setup

@@ -48,6 +48,8 @@ def _light(log: Path, act: Callable[[Any], None]) -> type:
                 yield EpochDone(state_id=state_id, epoch=epoch, records=records, seconds=None if found else 1.0)
 
     class Light(SegmentTrainable):
+        light_worker = Worker
+
         def make_worker(self, store: Any, cache: Path, gpu: float) -> Any:
             return Worker(store)
 

@@ -105,17 +105,33 @@ def with_gpu(backend: Any, gpu: float) -> Any:
     return Asking()
 
 
-def test_a_search_asks_and_finds_what_it_does_in_one_process(cluster, engine, reading, tmp_path: Path):
+def test_a_search_asks_and_finds_what_it_does_in_one_process(cluster, light, engine, reading, tmp_path: Path):
     """Two batches, each with workers of its own, on one Ray."""
+    from sweeper.store.local import LocalStore
+
+    made_up = light(tmp_path / "log", lambda epoch: None)
+
+    class Here:
+        """Trains in this process what the trainable would."""
+
+        def run(self, job: Any) -> None:
+            worker = made_up.light_worker(LocalStore(tmp_path / "local"))
+            while (order := job.dispatcher.next_order()) is not None:
+                for event in worker.train(order):
+                    job.dispatcher.note(order.segment_id, event)
+                    job.on_events([event])
+                job.dispatcher.finished(order.segment_id)
+
     search = {
         "space": {"training.optimizer.lr": {"low": 1e-3, "high": 1e-1, "log": True}},
         "sampler": {"name": "tpe", "options": {"n_startup_trials": 1}},
+        "objectives": [{"metric": "val_loss"}],
         "batch": 2,
         "limits": {"points": 3},
     }
     changes = {**ALL, "training": {"max_epochs": 2}, "search": search}
-    assert engine.run(tmp_path / "local", **changes).status == "done"
-    ran = engine.run(tmp_path / "ray", cluster.RayBackend, **changes)
+    assert engine.run(tmp_path / "local", Here, **changes).status == "done"
+    ran = engine.run(tmp_path / "ray", lambda: cluster.RayBackend(made_up), **changes)
     assert (ran.status, ran.backends, len(ran.outcome.view.revision.points)) == ("done", 2, 3)
     assert reading.records(tmp_path / "ray") == reading.records(tmp_path / "local")
 
