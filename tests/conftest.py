@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,12 @@ import pytest
 # `make test &` in a script starts us with Ctrl-C ignored, and all that tests start and interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-WITH_RAY = (
-    "chaos",
-    "execution/test_ray",
-    "execution/test_jobs",
-    "execution/test_autoscaling",
-    "deploy/test_slurm",
-    "execution/test_remote_store",
+WITH_RAY = (  # the files of each group take a process about as long as those of the other
+    ("chaos", "execution/test_jobs", "execution/test_remote_store", "tracking/test_postgres"),
+    ("execution/test_ray", "execution/test_autoscaling", "deploy/test_slurm"),
 )
 LONG = (
     "browser",
-    "tracking/test_postgres",
     "test_house",
     "test_cli",
     "test_export",
@@ -36,8 +32,8 @@ LONG = (
 
 def _place(path: str) -> int:
     """Returns where a file stands among those that are named, behind them where it is not."""
-    starts = (f"tests/{name}" for name in (*WITH_RAY, *LONG))
-    return next((at for at, start in enumerate(starts) if path.startswith(start)), len(WITH_RAY) + len(LONG))
+    named = [f"tests/{name}" for name in chain(*WITH_RAY, LONG)]
+    return next((at for at, start in enumerate(named) if path.startswith(start)), len(named))
 
 
 def _file(nodeid: str) -> str:
@@ -51,17 +47,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Gives all that starts Ray to one of the processes of `make test`, and else each a file at a time.
+    """Gives what starts Ray to two of the three processes of `make test`, and else each a file at a time.
 
-    Two Rays at once, each of a dozen processes, are more than two cores can take.
+    Three Rays at once, each of a dozen processes, are more than two cores can take; one alone waits half the time.
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    class OneRayAtATime(LoadScopeScheduling):
+    class TwoRaysAtMost(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "ray" if _place(_file(nodeid)) < len(WITH_RAY) else _file(nodeid)
+            file = _file(nodeid)
+            groups = (
+                f"ray {number}"
+                for number, names in enumerate(WITH_RAY)
+                if file.startswith(tuple(f"tests/{name}" for name in names))
+            )
+            return next(groups, file)
 
-    return OneRayAtATime(config, log)
+    return TwoRaysAtMost(config, log)
 
 
 MANIFEST = """\
