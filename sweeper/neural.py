@@ -16,7 +16,7 @@ from sweeper.errors import DataError, Problem
 from sweeper.metrics.rdm import UndefinedMetric, upper_triangle
 from sweeper.metrics.time_curves import FEWEST_TIMES, TimeCurves, constant_curves, time_curves
 from sweeper.plan.identity import content_id
-from sweeper.spec.schema import Evaluation, TrialConfig
+from sweeper.spec.schema import Evaluation, TrialConfig, names_several
 from sweeper.spec.variants.clip_hba_meg import ClipHbaMeg
 
 FEWEST_STIMULI = 3  # with two there is one pair
@@ -92,7 +92,7 @@ def subjects_named(asked: str, series: RdmSeries) -> tuple[str, ...]:
     """
     if asked == "all":
         return series.participants
-    if asked in series.participants or ".." not in asked:
+    if asked in series.participants or not names_several(asked):
         return known_participants(series, (asked,), "subject")
     ends = [part.strip() for part in asked.split("..", 1)]
     first, last = (series.participants.index(name) for name in known_participants(series, ends, "subject"))

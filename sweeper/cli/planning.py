@@ -38,7 +38,8 @@ def validate(spec: Path, store: str, stand_in: bool, as_json: bool) -> None:
     from dataclasses import asdict
 
     from sweeper.errors import SpecError
-    from sweeper.spec.axes import expand, names_several
+    from sweeper.spec.axes import expand
+    from sweeper.spec.schema import names_several
     from sweeper.specs import find_spec
 
     try:
@@ -61,7 +62,8 @@ def validate(spec: Path, store: str, stand_in: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"schema_version": 1, "rows": [{"name": loaded.name, **counted}]}))
         return
-    several = f", {per_subject} of them for each subject that the data have" if per_subject else ""
+    part = "" if per_subject == len(trials) else f", {per_subject} of them"
+    several = f"{part} for each subject in the data" if per_subject else ""
     told = f"{len(trials)} trial{'' if len(trials) == 1 else 's'}{several}"
     click.echo(f"{spec}: valid, {'a search' if loaded.search is not None else told}")
 

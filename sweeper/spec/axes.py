@@ -70,11 +70,6 @@ def expand(spec: SweepSpec) -> tuple[SweptTrial, ...]:
     return tuple(trials.values())
 
 
-def names_several(subject: str | None) -> bool:
-    """Tells whether a subject stands for as many participants as the data have in it: `all`, or a range."""
-    return subject is not None and (subject == "all" or ".." in subject)
-
-
 class Configs:
     """Makes the configurations of a spec's assignments. A section that trials have in common is checked once."""
 

@@ -320,6 +320,11 @@ def axis_values(name: str, values: Any) -> Any:
     return [values] if name == "subject" and isinstance(values, str) else values
 
 
+def names_several(subject: str | None) -> bool:
+    """Tells whether a subject stands for as many participants as the data have in it: `all`, or a range."""
+    return subject is not None and (subject == "all" or ".." in subject)
+
+
 class AxisBlock(SpecModel):
     """A product of axes and of zipped groups of axes; in the product, the last axis varies fastest."""
 

@@ -8,7 +8,7 @@ from typing import Any
 from sweeper.spec.document import Path
 from sweeper.spec.fields import without_index
 from sweeper.spec.rewrite import rewrite
-from sweeper.spec.schema import axis_values
+from sweeper.spec.schema import axis_values, names_several
 from sweeper.spec.variants import DEFAULT_VARIANT, VARIANT_TYPES
 
 STAND_IN_BATCH = 16
@@ -196,7 +196,7 @@ def _people(raw: Mapping[str, Any]) -> dict[Any, str]:
         return value
 
     rewrite(raw, collect)
-    single = [name for name in named if name != "all" and ".." not in str(name)]
+    single = [name for name in named if not names_several(str(name))]
     people = {name: str(1 + index % STAND_IN_PEOPLE) for index, name in enumerate(single)}
     return dict.fromkeys(named, "all") | people
 
