@@ -1,9 +1,9 @@
 """The dispatcher: which segment is trained next. Pure bookkeeping over a tree; it trains and reads nothing."""
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
 from typing import Literal
 
+from sweeper.execution.frontier import Frontier
 from sweeper.plan.stock import Known, StockTaker
 from sweeper.plan.tree import Tree
 from sweeper.plan.trials import Trial
@@ -50,59 +50,33 @@ class Dispatcher:
         known = Known(val_loss=self._val_loss, failed=self._failures.keys(), has_state=has_state, partly=partly or {})
         self._stock_taker = StockTaker(self.trials.values(), tree, known)
         self.stock = self._stock_taker.stock
-        self._pending: dict[str, None] = {}
-        self._unmeasured: set[str] = set()  # states of pending segments
-        for segment_id in self.stock.pending:
-            self._want(segment_id)
-        self._running: set[str] = set()
+        self._frontier = Frontier(tree, self._baselines, self.stock.pending)
+        self._unmeasured = {state for segment_id in self.stock.pending for state in self._unmeasured_of(segment_id)}
         self._settled: dict[str, TrialStatus] = {}
 
     # -- asking ---------------------------------------------------------------------------------------------------
 
     def next_order(self, trial_id: str | None = None) -> Order | None:
-        """Returns the order of a ready segment; None when nothing is ready now.
-
-        Baselines come first, since every fork waits for a piece of one and every comparison for its end; then the
-        worker's own trial; then the longest remaining path.
+        """Returns the order of the most urgent segment that can start; None when nothing can start now.
 
         Args:
             trial_id: the trial that the worker stands for.
         """
-        ready = self.ready()
-        if not ready:
+        chosen = self._frontier.take(trial_id)
+        if chosen is None:
             return None
-
-        def urgency(segment_id: str) -> tuple[bool, bool, int, int]:
-            trials = self.tree.segments[segment_id].trials
-            is_trunk = not self._baselines.isdisjoint(trials)
-            return is_trunk, trial_id in trials, self._remaining[segment_id], -self._place[segment_id]
-
-        chosen = max(ready, key=urgency)
-        self._running.add(chosen)
         segment = self.tree.segments[chosen]
         return Order.of(segment, self.trials, self._evaluation, self._stock_taker.curve_before(segment))
-
-    def ready(self) -> list[str]:
-        """Returns the segments that could be handed out now.
-
-        A parent that is not pending was made, and its state is taken to exist; should it be gone, the worker
-        says so (`parent_missing`), and it is made again.
-        """
-        return [
-            segment_id
-            for segment_id in self._pending
-            if segment_id not in self._running and self.tree.segments[segment_id].parent not in self._pending
-        ]
 
     @property
     def num_usable(self) -> int:
         """How many workers the tree can keep busy now."""
-        return len(self._running) + len(self.ready())
+        return self._frontier.num_usable
 
     @property
     def is_done(self) -> bool:
         """Tells whether nothing is left to train."""
-        return not self._pending
+        return not self._frontier
 
     @property
     def pending_epochs(self) -> int:
@@ -164,66 +138,50 @@ class Dispatcher:
 
     def finished(self, segment_id: str) -> None:
         """Notes that a worker is through with a segment: to its end, or as far as any trial wanted."""
-        self._running.discard(segment_id)
         self._settle(segment_id)
         if segment_id not in self._val_loss:  # it ended early, so nothing behind it can start
-            self._give_up_below(segment_id)
+            self._frontier.settle_below(segment_id, self._forget)
 
     def failed(self, segment_id: str, failure: Failure) -> None:
         """Notes that a segment cannot go on; nothing behind it will be trained."""
         self._failures[failure.state_id] = failure
-        self._running.discard(segment_id)
         self._settle(segment_id)
-        self._give_up_below(segment_id)
+        self._frontier.settle_below(segment_id, self._forget)
 
     def requeue(self, segment_id: str) -> None:
         """Notes that a worker died; what it wrote to the store is found there by the next one."""
-        self._running.discard(segment_id)
+        self._frontier.give_back(segment_id)
 
     def parent_missing(self, segment_id: str) -> None:
         """Notes that the state before a segment is gone: the segments that make it are trained again."""
-        self._running.discard(segment_id)
         parent = self.tree.segments[segment_id].parent
-        while parent is not None and parent not in self._pending and not self._has_state(parent):
-            self._want(parent)
+        while parent is not None and parent not in self._frontier and not self._has_state(parent):
+            self._frontier.want(parent)
+            self._unmeasured.update(self._unmeasured_of(parent))
             parent = self.tree.segments[parent].parent
+        self._frontier.give_back(segment_id)
 
     # -- keeping --------------------------------------------------------------------------------------------------
 
-    @cached_property
-    def _place(self) -> dict[str, int]:
-        return {segment_id: place for place, segment_id in enumerate(self.tree.segments)}
-
-    @cached_property
-    def _remaining(self) -> dict[str, int]:
-        """Epochs on the longest way from a segment's start to a leaf."""
-        remaining: dict[str, int] = {}
-        for segment_id in reversed(tuple(self.tree.segments)):
-            below = [remaining[child] for child in self.tree.children.get(segment_id, ())]
-            remaining[segment_id] = len(self.tree.segments[segment_id].epochs) + max(below, default=0)
-        return remaining
-
-    def _want(self, segment_id: str) -> None:
-        self._pending[segment_id] = None
+    def _unmeasured_of(self, segment_id: str) -> list[str]:
+        """Returns the states of a segment that may be wanted and have no records."""
         segment = self.tree.segments[segment_id]
         last = self._stock_taker.last_wanted(segment)
         states = (segment.states[epoch] for epoch in segment.epochs if epoch <= last)
-        self._unmeasured.update(state_id for state_id in states if state_id not in self._val_loss)
+        return [state_id for state_id in states if state_id not in self._val_loss]
 
     def _settle(self, segment_id: str) -> None:
-        self._pending.pop(segment_id, None)
-        self._unmeasured.difference_update(self.tree.segments[segment_id].states.values())
+        self._frontier.settle(segment_id)
+        self._frontier.give_back(segment_id)
+        self._forget(segment_id)
 
-    def _give_up_below(self, segment_id: str) -> None:
-        below = list(self.tree.children.get(segment_id, ()))
-        while below:
-            child = below.pop()
-            self._settle(child)
-            below += self.tree.children.get(child, ())
+    def _forget(self, segment_id: str) -> None:
+        """Counts on nothing more of a segment."""
+        self._unmeasured.difference_update(self.tree.segments[segment_id].states.values())
 
     def _look_up_status(self, trial_id: str) -> TrialStatus:
         if self.trials[trial_id].stop.ended_at(self.curve(trial_id)) is not None:
             return "complete"
-        if any(segment_id in self._pending for segment_id in self.tree.paths[trial_id]):
+        if any(segment_id in self._frontier for segment_id in self.tree.paths[trial_id]):
             return "open"
         return "failed"
