@@ -42,7 +42,7 @@ def script(shell: str) -> str:
 
 
 def _sweep_names(store: str | None) -> list[str]:
-    """Returns the names of all sweeps of a folder as `store.sweeps.sweep_names` does, without what that imports.
+    """Returns the names of all sweeps of a folder as `store.revisions.sweep_names` does, without what that imports.
 
     A store elsewhere is not asked: a tab may not wait for a network.
     """

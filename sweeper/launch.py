@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from sweeper.addresses import cluster_address
 from sweeper.driver import Outcome, Progress, Run, run_sweep
 from sweeper.errors import Problem, SpecError
 from sweeper.execution.base import Backend
@@ -25,7 +26,7 @@ from sweeper.reporting.load import open_view, trials_named
 from sweeper.sizes import disk_of
 from sweeper.spec.axes import expand
 from sweeper.spec.schema import SweepSpec
-from sweeper.specs import cluster_address, find_spec
+from sweeper.specs import find_spec
 from sweeper.store.given import given_to_come
 from sweeper.store.lease import driven_sweep, held
 from sweeper.store.ledger import DamagedLedger, Ledger, ledger_path

@@ -1,16 +1,15 @@
 """A spec as a verb names it: a file, or a sweep of the store."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sweeper.errors import ClusterError, DataError, ModelError, Problem, SpecError
+from sweeper.errors import DataError, ModelError, Problem, SpecError
 from sweeper.spec.document import Document, parse_document
 from sweeper.spec.load import load_spec
+from sweeper.spec.naming import stand_in_name
 from sweeper.spec.schema import SweepSpec
-from sweeper.spec.stand_in import STAND_IN_SUFFIX
 from sweeper.store.opening import find_store
 from sweeper.store.sweeps import latest_revision
 
@@ -46,35 +45,12 @@ def find_spec(name: Path, store: str | Path, *, stand_in: bool = False) -> Named
         SpecError: there is neither, or the file breaks a rule.
     """
     if not name.exists() and (opened := find_store(store)) is not None:
-        sweep = f"{name}{STAND_IN_SUFFIX}" if stand_in else str(name)
+        sweep = stand_in_name(str(name)) if stand_in else str(name)
         revision = latest_revision(opened, sweep)
         if revision is not None:
             return NamedSpec(spec=revision.spec, source=revision.source, file=None)
     spec = load_spec(name, stand_in=stand_in)
     return NamedSpec(spec=spec, source=name.read_text(encoding="utf-8"), file=name)
-
-
-def cluster_address(asked: str | None, spec: SweepSpec | None) -> str | None:
-    """Returns the Ray address that holds: `--address`, `resources.address` of the spec, RAY_ADDRESS; None for none.
-
-    Raises:
-        ClusterError: it is one of Ray's client, under which driver and ledger would be on two machines.
-    """
-    address = asked or (spec.resources.address if spec is not None else None) or os.environ.get("RAY_ADDRESS") or None
-    if address is not None and address.startswith("ray://"):
-        problem = Problem(
-            where="address",
-            rule="the driver runs inside the cluster",
-            got=address,
-            remedy="Submit it with --address http://HEAD:8265, or run it on the head with --address auto",
-        )
-        raise ClusterError(problem)
-    return address
-
-
-def is_head(address: str | None) -> bool:
-    """Tells whether an address is that of a head that takes jobs, as seen from any machine."""
-    return address is not None and address.startswith(("http://", "https://"))
 
 
 def _located(problem: Problem, document: Document) -> Problem:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from sweeper.cli import main
 from sweeper.store.local import LocalStore
-from sweeper.store.sweeps import sweep_names
+from sweeper.store.revisions import sweep_names
 
 
 def offered(*words: str) -> list[str]:

@@ -146,7 +146,7 @@ def test_features_and_predictions_without_sweeper_are_ours(
     from sweeper.evaluation import OutputKey, set_id
     from sweeper.inputs import dataset_of
     from sweeper.store.local import LocalStore
-    from sweeper.store.rows import read_outputs
+    from sweeper.store.outputs import read_outputs
 
     store, engine_run = ran
     trial = engine_run.trial(start=2, length=1)

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import pytest
 from click.testing import CliRunner, Result
 
+from sweeper.addresses import cluster_address
 from sweeper.cli import main
 from sweeper.errors import ClusterError
 from sweeper.spec.load import parse_spec
-from sweeper.specs import cluster_address
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),

@@ -15,7 +15,7 @@ def test_the_validation_rsa_is_that_of_the_stored_outputs_on_the_rows_of_the_spl
     from sweeper.data.split import split_pool
     from sweeper.inputs import dataset_of
     from sweeper.store.local import LocalStore
-    from sweeper.store.rows import read_outputs
+    from sweeper.store.outputs import read_outputs
 
     ran = engine.run(tmp_path / "store", training={"max_epochs": 2}, evaluation={"validation": True})
     trial = ran.sweep.trials[0]

@@ -103,28 +103,39 @@ def open_sweep(sweep: str, store: str, stand_in: bool) -> Any:
     from sweeper.reporting.load import open_view
     from sweeper.store.opening import open_store
 
-    spec = spec_in(sweep, stand_in)
     view = open_view(open_store(store, create=False), name_of(sweep, stand_in))
-    places = {"resources", "tracking"}
-    if spec is not None and spec.model_dump(exclude=places) != view.revision.spec.model_dump(exclude=places):
-        click.echo(f"{sweep} was edited since it was run; `sweeper run {sweep}` does what it asks for now", err=True)
+    tell_if_edited(sweep, stand_in, view.revision.spec)
     return view
+
+
+def tell_if_edited(sweep: str, stand_in: bool, kept: Any) -> None:
+    """Says that a spec's file asks for something else by now than what was run; `kept` is that spec, maybe as JSON."""
+    spec = spec_in(sweep, stand_in)
+    if spec is None:
+        return
+    places = {"resources", "tracking"}
+    before = type(spec).model_validate(kept)
+    if spec.model_dump(exclude=places) != before.model_dump(exclude=places):
+        click.echo(f"{sweep} was edited since it was run; `sweeper run {sweep}` does what it asks for now", err=True)
 
 
 def name_of(sweep: str, stand_in: bool) -> str:
     """Returns the name of a sweep that is given by its spec's path or by its name."""
-    from sweeper.reporting.load import sweep_name
+    from sweeper.spec.naming import stand_in_name
 
     spec = spec_in(sweep, stand_in)
-    return sweep_name(sweep, stand_in=stand_in) if spec is None else str(spec.name)
+    if spec is not None:
+        return str(spec.name)
+    return stand_in_name(sweep) if stand_in else sweep
 
 
 def spec_in(sweep: str, stand_in: bool) -> Any:
     """Returns the spec in a file, None for the name of a sweep."""
+    if Path(sweep).suffix not in (".yaml", ".yml") and not Path(sweep).is_file():
+        return None
     from sweeper.spec.load import load_spec
 
-    is_file = Path(sweep).suffix in (".yaml", ".yml") or Path(sweep).is_file()
-    return load_spec(sweep, stand_in=stand_in) if is_file else None
+    return load_spec(sweep, stand_in=stand_in)
 
 
 def typed() -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from sweeper.cli.common import (
     store_option,
     sweep_argument,
     sweep_or_all_argument,
+    tell_if_edited,
 )
 from sweeper.cli.remote import address_option
 
@@ -31,6 +32,7 @@ from sweeper.cli.remote import address_option
 @json_option
 def status(sweep: str | None, store: str, stand_in: bool, watched: bool, as_json: bool) -> None:
     """Show how many trials are done, open and failed, and which worker does what; without a SWEEP, all sweeps."""
+    from sweeper.reporting.look import look_at
     from sweeper.reporting.status import status_rows, status_text, sweep_rows, sweeps_text
     from sweeper.store.opening import open_store
     from sweeper.store.pulse import read_pulse
@@ -45,12 +47,14 @@ def status(sweep: str | None, store: str, stand_in: bool, watched: bool, as_json
     if watched and not as_json:
         _watch(sweep, store, stand_in)
         return
-    view = open_sweep(sweep, store, stand_in)
-    pulse = read_pulse(open_store(store, create=False), view.revision.spec.name)
+    name, opened = name_of(sweep, stand_in), open_store(store, create=False)
+    look = look_at(opened, name)
+    tell_if_edited(sweep, stand_in, look.spec)
+    pulse = read_pulse(opened, name)
     if as_json:
-        click.echo(json.dumps({"schema_version": 1, "rows": status_rows(view, pulse)}, allow_nan=False))
+        click.echo(json.dumps({"schema_version": 1, "rows": status_rows(look.standing, pulse)}, allow_nan=False))
     else:
-        click.echo(status_text(view, pulse))
+        click.echo(status_text(look.standing, pulse, look.asked))
 
 
 @click.command()
@@ -71,7 +75,7 @@ def verify(sweep: str | None, store: str, stand_in: bool, remake: bool, as_json:
     from sweeper.progress import progress_for
     from sweeper.reporting.soundness import examination_text, examine
     from sweeper.store.opening import open_store
-    from sweeper.store.sweeps import sweep_names
+    from sweeper.store.revisions import sweep_names
 
     opened, progress = open_store(store, create=False), progress_for(quiet=as_json)
     names = sweep_names(opened) if sweep is None else [name_of(sweep, stand_in)]
@@ -206,7 +210,7 @@ def results(
 def _watch(sweep: str, store: str, stand_in: bool) -> None:
     from rich.console import Console
 
-    from sweeper.reporting.load import open_view
+    from sweeper.reporting.look import look_at
     from sweeper.reporting.watch import Glance, watch
     from sweeper.store.lease import driven_sweep
     from sweeper.store.opening import open_store
@@ -216,7 +220,7 @@ def _watch(sweep: str, store: str, stand_in: bool) -> None:
 
     def look() -> Glance:
         is_driven = driven_sweep(opened) == name
-        return Glance(view=open_view(opened, name), pulse=read_pulse(opened, name), is_driven=is_driven)
+        return Glance(look=look_at(opened, name), pulse=read_pulse(opened, name), is_driven=is_driven)
 
     with leaving_quietly():
         watch(look, Console())

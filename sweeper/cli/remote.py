@@ -38,7 +38,7 @@ def address_option(*, is_used: bool) -> Callable[[F], F]:
         @click.pass_context
         @wraps(verb)
         def here_or_there(context: click.Context, /, *, address: str | None, **options: Any) -> Any:
-            from sweeper.specs import cluster_address, is_head
+            from sweeper.addresses import cluster_address, is_head
 
             named = str(options.get("spec") or options.get("sweep") or "")
             if address is None and options.get("backend") == "local":  # in this process, wherever clusters are

@@ -80,9 +80,10 @@ def run(
     finally:
         progress.stop()
     if outcome.status in ("interrupted", "gave up") and not as_json:
+        from sweeper.reporting.points import asked_text
         from sweeper.reporting.status import status_text
 
-        click.echo(status_text(outcome.view))
+        click.echo(status_text(outcome.view.standing, asked=asked_text(outcome.view)))
     else:
         print_results(outcome.view, "envelope" if as_json else "text")
     if figures is not None:

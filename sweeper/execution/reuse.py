@@ -8,7 +8,8 @@ from sweeper.plan.changes import why_not_reused
 from sweeper.records import TRAINING_ITEM, Failure, Record
 from sweeper.store.ledger import Ledger
 from sweeper.store.objects import ObjectStore
-from sweeper.store.rows import read_outputs, write_records
+from sweeper.store.outputs import read_outputs
+from sweeper.store.rows import write_records
 from sweeper.store.sweeps import latest_revision
 
 

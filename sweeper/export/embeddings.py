@@ -12,7 +12,7 @@ from sweeper.export.choice import Chosen
 from sweeper.inputs import held_out_sets
 from sweeper.spec.schema import Evaluation
 from sweeper.store.objects import ObjectStore
-from sweeper.store.rows import read_outputs
+from sweeper.store.outputs import read_outputs
 
 Format = Literal["npz", "parquet"]
 

@@ -9,6 +9,7 @@ from typing import Any
 from sweeper.plan.stock import Stock
 from sweeper.plan.tree import Segment, Tree
 from sweeper.plan.trials import Trial
+from sweeper.wording import duration
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -214,10 +215,3 @@ def _times(per_epoch: tuple[float, float, float], epochs: int) -> tuple[float, f
 
 def _percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.0f} %" if whole else "0 %"
-
-
-def duration(seconds: float) -> str:
-    """Returns a time for people."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -7,10 +7,12 @@ baseline's loss before the window and counts everywhere.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from sweeper.records import FinalLoss
-from sweeper.spec.schema import TrialConfig
+
+if TYPE_CHECKING:  # who only reads how a trial ends needs no spec
+    from sweeper.spec.schema import TrialConfig
 
 VP_FORK_BEST = 500_000.0  # the published scripts start a fork with this best loss
 
@@ -34,7 +36,7 @@ class Stop:
     last_epoch: int
 
     @classmethod
-    def of(cls, config: TrialConfig) -> Self:
+    def of(cls, config: "TrialConfig") -> Self:
         """Returns the stop of a configuration."""
         last, end = config.training.max_epochs, config.window_end
         if config.stopping.rule == "horizon" and end is not None:

@@ -56,6 +56,11 @@ class Trial:
         return replace(self, until=epoch if self.until is None else min(epoch, self.until))
 
     @property
+    def state_ids(self) -> tuple[str, ...]:
+        """All ids along its way, indexed by epoch."""
+        return self.lineage.state_ids
+
+    @property
     def short_id(self) -> str:
         """The beginning of the id: the name of the trial in Ray Tune."""
         return self.trial_id[:12]

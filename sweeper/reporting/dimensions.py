@@ -9,7 +9,7 @@ from sweeper.metrics.dimensions import correlation_per_dimension, squared_error_
 from sweeper.reporting.tables import Row
 from sweeper.reporting.view import SweepView
 from sweeper.store.objects import ObjectStore
-from sweeper.store.rows import read_outputs
+from sweeper.store.outputs import read_outputs
 
 
 def dimension_rows(view: SweepView, store: ObjectStore, trial_ids: Iterable[str] | None = None) -> Iterator[Row]:

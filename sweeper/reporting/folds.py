@@ -25,7 +25,7 @@ from sweeper.reporting.summary import summary_of
 from sweeper.reporting.text import first_lines
 from sweeper.reporting.view import SweepView
 from sweeper.store.objects import ObjectStore
-from sweeper.store.rows import read_outputs
+from sweeper.store.outputs import read_outputs
 
 FOLD = "data.fold"
 TINY = "tiny-clip"

@@ -11,8 +11,9 @@ from sweeper.reporting.figures import DPI, figures
 from sweeper.reporting.folds import about, fold_scores, with_error
 from sweeper.reporting.individual_text import ABOUT, sentences
 from sweeper.reporting.individuals import Individuals, Missing, individuals_of
+from sweeper.reporting.status import STAND_IN
 from sweeper.reporting.tables import trial_rows
-from sweeper.reporting.text import STAND_IN, columns_of, header
+from sweeper.reporting.text import columns_of, header
 from sweeper.reporting.view import SweepView
 from sweeper.store.objects import ObjectStore
 

@@ -15,21 +15,23 @@ from numpy.typing import NDArray
 from sweeper.errors import Problem, SpecError, StoreError
 from sweeper.evaluation import OutputKey
 from sweeper.plan.trials import Trial
-from sweeper.records import TRAINING_ITEM, Failure, Record
+from sweeper.records import TRAINING_ITEM, Record
 from sweeper.reporting.dimensions import dimension_rows
 from sweeper.reporting.individual_rows import individual_rows
+from sweeper.reporting.look import failures_of, no_such_sweep
 from sweeper.reporting.points import point_rows
 from sweeper.reporting.tables import curve_columns, curve_rows, trial_rows
 from sweeper.reporting.time_lines import course_rows
 from sweeper.reporting.view import SweepView, main_rsa, state_ids_of
 from sweeper.spec.document import parse_document
+from sweeper.spec.naming import stand_in_name
 from sweeper.spec.schema import SweepSpec
-from sweeper.spec.stand_in import STAND_IN_SUFFIX
 from sweeper.store.ledger import DamagedLedger, Ledger, group_by_state, ledger_path
 from sweeper.store.objects import ObjectStore
 from sweeper.store.opening import open_store
-from sweeper.store.rows import load_records, read_outputs
-from sweeper.store.sweeps import Revision, latest_revision, sweep_names
+from sweeper.store.outputs import read_outputs
+from sweeper.store.rows import load_records
+from sweeper.store.sweeps import Revision, latest_revision
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,9 +153,7 @@ def sweep_name(spec_or_name: str | Path, *, stand_in: bool = False) -> str:
         root = parse_document(path.read_text(encoding="utf-8"), name).root
         found = root.value.get("name") if root is not None and isinstance(root.value, dict) else None
         name = found if isinstance(found, str) else path.stem
-    if stand_in and not name.endswith(STAND_IN_SUFFIX):
-        return name[: 100 - len(STAND_IN_SUFFIX)] + STAND_IN_SUFFIX
-    return name
+    return stand_in_name(name) if stand_in else name
 
 
 def open_view(store: ObjectStore, sweep: str) -> SweepView:
@@ -164,7 +164,7 @@ def open_view(store: ObjectStore, sweep: str) -> SweepView:
     """
     revision = revision_of(store, sweep)
     wanted = state_ids_of(revision.trials)
-    return SweepView(revision=revision, records=_records(store, revision, wanted), failures=_failures(store, wanted))
+    return SweepView(revision=revision, records=_records(store, revision, wanted), failures=failures_of(store, wanted))
 
 
 def revision_of(store: ObjectStore, sweep: str) -> Revision:
@@ -175,9 +175,7 @@ def revision_of(store: ObjectStore, sweep: str) -> Revision:
     """
     revision = latest_revision(store, sweep)
     if revision is None:
-        known = ", ".join(sweep_names(store)) or "none yet"
-        problem = Problem(where=store.address, rule="holds no such sweep", got=sweep, remedy=f"Known: {known}")
-        raise StoreError(problem)
+        raise no_such_sweep(store, sweep)
     return revision
 
 
@@ -221,12 +219,6 @@ def _frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> "pd.Dat
         if kinds == {int, type(None)}:
             table[name] = pd.array([row.get(name) for row in rows], dtype="Int64")
     return table
-
-
-def _failures(store: ObjectStore, wanted: Iterable[str]) -> dict[str, Failure]:
-    marked = set(store.keys("failures"))
-    found = store.get_each("failures", [state_id for state_id in wanted if state_id in marked])
-    return {state_id: Failure.from_json(data) for state_id, data in found if data is not None}
 
 
 def _records(store: ObjectStore, revision: Revision, wanted: list[str]) -> dict[str, list[Record]]:

@@ -25,7 +25,7 @@ from sweeper.reporting.summary import summary_of
 from sweeper.reporting.view import SweepView
 from sweeper.spec.variants.clip_hba_meg import ClipHbaMeg
 from sweeper.store.objects import ObjectStore
-from sweeper.store.rows import read_outputs
+from sweeper.store.outputs import read_outputs
 
 SUBJECT = "subject"
 Outputs = NDArray[np.float32]

@@ -8,8 +8,9 @@ from typing import Any
 
 from sweeper.metrics.curves import first_minimum_epoch
 from sweeper.plan.trials import Trial
+from sweeper.reporting.standing import STATUSES, Status
 from sweeper.reporting.summary import LOSS
-from sweeper.reporting.view import STATUSES, Status, SweepView, plain
+from sweeper.reporting.view import SweepView, plain
 from sweeper.spec.search import TEST_METRICS, Objective, Search
 from sweeper.store.points import Point
 from sweeper.wording import counted

@@ -1,44 +1,45 @@
 """How a sweep stands: counts, what is still open and how far it got, and why something failed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from sweeper.plan.estimate import duration
-from sweeper.reporting.load import open_view
-from sweeper.reporting.tables import Row
-from sweeper.reporting.text import failures_text, first_lines
-from sweeper.reporting.view import STATUSES, SweepView
+from sweeper.reporting.look import look_at
+from sweeper.reporting.standing import STATUSES, Standing
 from sweeper.store.lease import driven_sweep
 from sweeper.store.objects import ObjectStore
 from sweeper.store.pulse import AtWork, Pulse
-from sweeper.store.sweeps import sweep_names
+from sweeper.store.revisions import sweep_names
+from sweeper.wording import counted, duration
 
+Row = dict[str, Any]
+STAND_IN = "STAND-IN: self-made pictures and the tiny CLIP; these numbers say nothing about THINGS"
 _MOST_LISTED = 12
 _BAR = 20  # characters
 
 
-def status_rows(view: SweepView, pulse: Pulse | None = None) -> list[Row]:
+def status_rows(standing: Standing, pulse: Pulse | None = None) -> list[Row]:
     """Returns one row per trial and baseline: status, epochs measured, the last epoch it can reach, its failure.
 
     Args:
-        view: the sweep.
+        standing: of the sweep.
         pulse: of the run that trains it now; None where nobody does.
     """
     workers = {trial: each.process for each in (pulse.workers if pulse else ()) for trial in each.trial_ids}
     return [
         {
-            "sweep": view.revision.spec.name,
-            "revision": view.revision.number,
-            "stand_in": view.revision.spec.stand_in,
+            "sweep": standing.sweep,
+            "revision": standing.revision,
+            "stand_in": standing.is_stand_in,
             "trial_id": trial_id,
             "name": trial.name,
             "role": trial.role,
-            "status": view.status(trial_id),
-            "last_epoch": max(view.rows(trial_id), default=None),
+            "status": standing.status(trial_id),
+            "last_epoch": max(standing.losses(trial_id), default=None),
             "last_possible_epoch": trial.stop.last_epoch,
-            "failure": view.failure(trial_id),
+            "failure": standing.failure(trial_id),
             "worker": workers.get(trial_id),
         }
-        for trial_id, trial in view.trials.items()
+        for trial_id, trial in standing.trials.items()
     ]
 
 
@@ -47,10 +48,10 @@ def sweep_rows(store: ObjectStore) -> list[Row]:
     driven = driven_sweep(store)
     rows: list[Row] = []
     for name in sweep_names(store):
-        view = open_view(store, name)
-        counts = view.counts()
+        standing = look_at(store, name).standing
+        counts = standing.counts()
         by_status = {str(status): counts.get(status, 0) for status in STATUSES}
-        rows.append({"sweep": name, "revision": view.revision.number, **by_status, "is_running": name == driven})
+        rows.append({"sweep": name, "revision": standing.revision, **by_status, "is_running": name == driven})
     return rows
 
 
@@ -65,10 +66,16 @@ def sweeps_text(rows: Iterable[Row], where: str) -> str:
     return "\n".join(lines) if lines else f"{where} holds no sweep yet; `sweeper run SPEC` makes one"
 
 
-def status_text(view: SweepView, pulse: Pulse | None = None) -> str:
-    """Returns the same for people: counts, the workers, the open trials, and the failures by reason."""
-    still = [row for row in status_rows(view) if row["status"] == "open"]
-    lines = [*first_lines(view), *(_running(view, pulse) if pulse else ())]
+def status_text(standing: Standing, pulse: Pulse | None = None, asked: str | None = None) -> str:
+    """Returns the same for people: counts, the workers, the open trials, and the failures by reason.
+
+    Args:
+        standing: of the sweep.
+        pulse: of the run that trains it now; None where nobody does.
+        asked: how a search stands, in one line; None where the sweep is none.
+    """
+    still = [row for row in status_rows(standing) if row["status"] == "open"]
+    lines = [*standing_lines(standing, asked), *(_running(standing, pulse) if pulse else ())]
     if still:
         lines.append("Open:")
         lines.extend(
@@ -79,25 +86,51 @@ def status_text(view: SweepView, pulse: Pulse | None = None) -> str:
         )
         if len(still) > _MOST_LISTED:
             lines.append(f"  and {len(still) - _MOST_LISTED} more")
-    failures = failures_text(view)
+    failures = failures_text(standing)
     return "\n".join([*lines, *(["Failed:", failures] if failures else [])])
 
 
-def _running(view: SweepView, pulse: Pulse) -> list[str]:
+def standing_lines(standing: Standing, asked: str | None) -> list[str]:
+    """Returns name and counts of a sweep, how a search stands, and the stand-in's mark."""
+    roles = [trial.role for trial in standing.trials.values()]
+    counts = {role: roles.count(role) for role in ("trial", "control", "baseline") if role in roles}
+    kinds = ", ".join(counted(number, role) for role, number in counts.items())
+    by_status = ", ".join(f"{number} {status}" for status, number in standing.counts().items())
+    first = f"{standing.sweep} (revision {standing.revision}): {kinds}; {by_status}"
+    return [first, *([] if asked is None else [asked]), *([STAND_IN] if standing.is_stand_in else [])]
+
+
+def failures_text(standing: Standing) -> str:
+    """Returns a line per reason of failure, with the trials that it ended; empty where none failed."""
+    reasons: dict[str, list[str]] = {}
+    for trial_id, trial in standing.trials.items():
+        reason = standing.failure(trial_id)
+        if reason is not None:
+            reasons.setdefault(reason, []).append(f"{trial.name} [{trial_id[:8]}]")
+    return "\n".join(f"  {reason}: {_listed(names)}" for reason, names in reasons.items())
+
+
+def _listed(names: Sequence[str], most: int = 4) -> str:
+    rest = len(names) - most
+    return "; ".join(names[:most]) + (f"; and {rest} more" if rest > 0 else "")
+
+
+def _running(standing: Standing, pulse: Pulse) -> list[str]:
     """Returns how the run goes on, and what each worker does."""
     rate, left = pulse.epochs_per_second, pulse.seconds_left
     pace = f", {rate:.2g} per second" if rate is not None else ""
     eta = f", at most {duration(left)} to go" if left is not None else ""
     total = pulse.trained + pulse.pending
     lines = [f"Running: {_bar(pulse.trained, total)} {pulse.trained} of at most {total} epochs of this run{pace}{eta}"]
-    lines += [f"  {_worker_text(view, each)}" for each in pulse.workers[:_MOST_LISTED]]
+    lines += [f"  {_worker_text(standing, each)}" for each in pulse.workers[:_MOST_LISTED]]
     if len(pulse.workers) > _MOST_LISTED:
         lines.append(f"  and {len(pulse.workers) - _MOST_LISTED} more workers")
     return lines
 
 
-def _worker_text(view: SweepView, worker: AtWork) -> str:
-    names = [f"{view.trials[trial].name} [{trial[:8]}]" for trial in worker.trial_ids if trial in view.trials]
+def _worker_text(standing: Standing, worker: AtWork) -> str:
+    trials = standing.trials
+    names = [f"{trials[trial].name} [{trial[:8]}]" for trial in worker.trial_ids if trial in trials]
     shared = f" and {len(names) - 1} more" if len(names) > 1 else ""
     epoch = f"epoch {worker.epoch}" if worker.epoch is not None else f"before epoch {worker.first_epoch}"
     return f"{worker.process}: {epoch} of {worker.last_epoch}, {names[0] if names else worker.segment_id[:8]}{shared}"

@@ -14,11 +14,10 @@ from rich.text import Text
 from sweeper.metrics.recovery import COMPARATORS
 from sweeper.reporting.grids import Grid, grids, value_text
 from sweeper.reporting.points import asked_text, points_text
+from sweeper.reporting.status import failures_text, standing_lines
 from sweeper.reporting.tables import swept_fields, trial_rows
 from sweeper.reporting.view import SweepView
-from sweeper.wording import counted
 
-STAND_IN = "STAND-IN: self-made pictures and the tiny CLIP; these numbers say nothing about THINGS"
 _UNLIMITED = 10_000
 _STYLES = {"complete": "green", "pruned": "dim", "open": "yellow", "failed": "red"}
 
@@ -53,7 +52,7 @@ def render(view: SweepView, *, width: int | None = None, color: bool = False) ->
     parts = [Text(header(view)), _table(view, console), *_matrices(view)]
     if best := points_text(view):
         parts.append(Text(best))
-    failures = failures_text(view)
+    failures = failures_text(view.standing)
     if failures:
         parts.append(Text(f"\nFailed:\n{failures}"))
     console.print(Group(*parts), soft_wrap=False)
@@ -74,14 +73,7 @@ def header(view: SweepView) -> str:
 
 def first_lines(view: SweepView) -> list[str]:
     """Returns name and counts of a sweep, and the stand-in's mark."""
-    spec = view.revision.spec
-    roles = [trial.role for trial in view.trials.values()]
-    counts = {role: roles.count(role) for role in ("trial", "control", "baseline") if role in roles}
-    kinds = ", ".join(counted(number, role) for role, number in counts.items())
-    standing = ", ".join(f"{number} {status}" for status, number in view.counts().items())
-    first = f"{spec.name} (revision {view.revision.number}): {kinds}; {standing}"
-    asked = asked_text(view)
-    return [first, *([] if asked is None else [asked]), *([STAND_IN] if spec.stand_in else [])]
+    return standing_lines(view.standing, asked_text(view))
 
 
 def recovery_text(row: Mapping[str, Any], comparator: str, what: str = "loss") -> str:
@@ -93,16 +85,6 @@ def recovery_text(row: Mapping[str, Any], comparator: str, what: str = "loss") -
     if value is not None:
         return str(value)
     return f"(> {seen})" if row.get("status") == "open" else f"NR (> {seen})"
-
-
-def failures_text(view: SweepView) -> str:
-    """Returns a line per reason of failure, with the trials that it ended; empty where none failed."""
-    reasons: dict[str, list[str]] = {}
-    for trial_id, trial in view.trials.items():
-        reason = view.failure(trial_id)
-        if reason is not None:
-            reasons.setdefault(reason, []).append(f"{trial.name} [{trial_id[:8]}]")
-    return "\n".join(f"  {reason}: {_listed(names)}" for reason, names in reasons.items())
 
 
 def _untrained(view: SweepView) -> str:
@@ -208,11 +190,6 @@ def _cell_text(grid: Grid, start: int, length: int, comparator: str) -> str:
         return ""
     text = recovery_text({**cell.numbers, "status": cell.status}, comparator)
     return text.partition(" ")[0].replace("(>", "..")
-
-
-def _listed(names: Sequence[str], most: int = 4) -> str:
-    rest = len(names) - most
-    return "; ".join(names[:most]) + (f"; and {rest} more" if rest > 0 else "")
 
 
 def _titles(names: Sequence[str]) -> list[str]:

@@ -18,7 +18,7 @@ from sweeper.reporting.summary import summary_of
 from sweeper.reporting.tables import Row, swept_fields
 from sweeper.reporting.view import SweepView, plain
 from sweeper.store.objects import ObjectStore
-from sweeper.store.rows import read_outputs
+from sweeper.store.outputs import read_outputs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

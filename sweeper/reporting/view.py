@@ -4,16 +4,13 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from sweeper.evaluation import column_of
 from sweeper.plan.trials import Trial
 from sweeper.records import TRAINING_ITEM, Failure, Record, validation_loss
+from sweeper.reporting.standing import Standing, Status
 from sweeper.store.sweeps import Revision
-
-Status = Literal["complete", "pruned", "failed", "open"]
-STATUSES: tuple[Status, ...] = ("complete", "pruned", "open", "failed")
-"""In the order in which they are shown."""
 
 _BEHAVIORAL = "rsa_behavioral"
 Value = float | int | str | None
@@ -70,33 +67,26 @@ class SweepView:
             if isinstance(value := row.get(column), float | int)
         }
 
+    @cached_property
+    def standing(self) -> Standing:
+        """How its trials stand; a search's line in words is added by who shows it."""
+        losses = {state: loss for state, found in self.records.items() if (loss := _loss_among(found)) is not None}
+        return Standing(
+            sweep=self.revision.spec.name,
+            revision=self.revision.number,
+            is_stand_in=self.revision.spec.stand_in,
+            trials=self.trials,
+            loss_of=losses.get,
+            failures=self.failures,
+        )
+
     def status(self, trial_id: str) -> Status:
-        """Tells how a trial stands; `pruned`: a search ended it before its own rule did."""
-        if self._end(trial_id) is not None:
-            return "pruned" if self._is_cut_short(trial_id) else "complete"
-        return "open" if self.failure(trial_id) is None else "failed"
+        """Tells how a trial stands."""
+        return self.standing.status(trial_id)
 
     def failure(self, trial_id: str) -> str | None:
         """Returns place and reason of a trial's failure, None when it did not fail."""
-        trial = self.trials[trial_id]
-        if self._end(trial_id) is not None:
-            return None
-        for state_id in trial.lineage.state_ids:
-            if state_id in self.failures:
-                return f"{self.failures[state_id].place}: {self.failures[state_id].reason}"
-        if trial.baseline_id is not None:
-            end = self._end(trial.baseline_id)
-            if end is not None and trial.stop.start > end + 1:
-                return f"start {trial.stop.start} lies beyond the baseline's end (epoch {end})"
-            reason = self.failure(trial.baseline_id)
-            if reason is not None and len(self.rows(trial_id)) < trial.stop.start:
-                return f"baseline failed: {reason}"
-        return None
-
-    def counts(self) -> dict[Status, int]:
-        """Counts trials and baselines by status; a status that none has is left out."""
-        statuses = [self.status(trial_id) for trial_id in self.trials]
-        return {status: statuses.count(status) for status in STATUSES if status in statuses}
+        return self.standing.failure(trial_id)
 
     def of(self, trials: Iterable[Trial]) -> "SweepView":
         """Returns the same knowledge of some trials, which may be cut."""
@@ -106,28 +96,8 @@ class SweepView:
     def _rows(self) -> dict[str, dict[int, dict[str, Value]]]:
         return {}
 
-    @cached_property
-    def _ends(self) -> dict[str, int | None]:
-        return {}
-
-    def _end(self, trial_id: str) -> int | None:
-        if trial_id not in self._ends:
-            self._ends[trial_id] = self.trials[trial_id].stop.ended_at(_losses(self.rows(trial_id)))
-        return self._ends[trial_id]
-
-    def _is_cut_short(self, trial_id: str) -> bool:
-        trial = self.trials[trial_id]
-        return trial.until is not None and trial.own_stop.ended_at(_losses(self.rows(trial_id))) is None
-
     def _read_rows(self, trial: Trial) -> dict[int, dict[str, Value]]:
-        rows: dict[int, dict[str, Value]] = {}
-        for epoch, state_id in enumerate(trial.lineage.state_ids):
-            row = self._row(state_id)
-            if "val_loss" not in row:
-                break
-            rows[epoch] = row
-        end = trial.stop.ended_at(_losses(rows))
-        return {epoch: row for epoch, row in rows.items() if end is None or epoch <= end}
+        return {epoch: self._row(trial.state_ids[epoch]) for epoch in self.standing.losses(trial.trial_id)}
 
     def _row(self, state_id: str) -> dict[str, Value]:
         row: dict[str, Value] = {}
@@ -140,9 +110,9 @@ class SweepView:
         return row
 
 
-def _losses(rows: Mapping[int, Mapping[str, Value]]) -> dict[int, float]:
-    found = ((epoch, validation_loss(row)) for epoch, row in rows.items())
-    return {epoch: loss for epoch, loss in found if loss is not None}
+def _loss_among(records: Iterable[Record]) -> float | None:
+    found = (validation_loss(record.values) for record in records if record.item == TRAINING_ITEM)
+    return next((loss for loss in found if loss is not None), None)
 
 
 def main_rsa(items: Iterable[Mapping[str, Any]]) -> str:

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from sweeper.reporting.look import Look
 from sweeper.reporting.status import status_text
-from sweeper.reporting.view import SweepView
 from sweeper.store.pulse import Pulse
 
 EVERY_S = 2.0
@@ -20,12 +20,12 @@ class Glance:
     """A sweep at one moment.
 
     Attributes:
-        view: how it stands.
+        look: how it stands.
         pulse: of the run that trains it.
         is_driven: whether there is one, as far as can be known from here.
     """
 
-    view: SweepView
+    look: Look
     pulse: Pulse | None
     is_driven: bool
 
@@ -53,9 +53,9 @@ def watch(read: Callable[[], Glance], console: Console, every_s: float = EVERY_S
 def _texts(read: Callable[[], Glance], every_s: float) -> Iterator[str]:
     while True:
         glance = read()
-        view = glance.view
-        is_open = any(view.status(trial_id) == "open" for trial_id in view.trials)
-        yield f"{status_text(view, glance.pulse)}\n{_end(glance) if is_open else 'done'}"
+        is_open = "open" in glance.look.standing.counts()
+        text = status_text(glance.look.standing, glance.pulse, glance.look.asked)
+        yield f"{text}\n{_end(glance) if is_open else 'done'}"
         if not (is_open and glance.is_driven):
             return
         time.sleep(every_s)

@@ -20,6 +20,7 @@ from sweeper.spec.base import (
     Whole,
     broken_rule,
 )
+from sweeper.spec.naming import MAX_NAME
 from sweeper.spec.perturbations import AnyPerturbation
 from sweeper.spec.search import Search
 from sweeper.spec.variants import AnyModel
@@ -358,7 +359,7 @@ class AxisBlock(SpecModel):
 class SweepSpec(SpecModel):
     """One experiment: a question, its trials, what is measured, and where it runs."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=MAX_NAME)]
     """Name of the sweep in its store."""
     base: dict[str, Any]
     """The sections of `TrialConfig` as written; fields that an axis sweeps may be left out."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from sweeper.spec.document import Path
 from sweeper.spec.fields import without_index
+from sweeper.spec.naming import STAND_IN_SUFFIX, stand_in_name
 from sweeper.spec.rewrite import rewrite
 from sweeper.spec.schema import axis_values, names_several
 from sweeper.spec.variants import DEFAULT_VARIANT, VARIANT_TYPES
@@ -17,7 +18,6 @@ STAND_IN_POOL = 240
 STAND_IN_PEOPLE = 12
 STAND_IN_REFERENCE = "behavioral48"
 STAND_IN_LAYERS = {"model.adapter.vision_layers": 5, "model.adapter.text_layers": 2}
-STAND_IN_SUFFIX = "--stand-in"
 
 _SMALLEST = 16
 _BACKBONE = {"model.backbone": "tiny-clip", "model.pretrained": "builtin", "model.activation": None}
@@ -120,7 +120,7 @@ def stand_in(raw: Mapping[str, Any], *, pool_size: int = STAND_IN_POOL, last_sta
         changed[section] = _completed(section, changed.get(section) or {}, fields)
     changed = _without_dropped_axes(changed, fields)
     changed = _with_kept_search(changed, raw, recipe)
-    changed["name"] = raw["name"][: 100 - len(STAND_IN_SUFFIX)] + STAND_IN_SUFFIX
+    changed["name"] = stand_in_name(raw["name"])
     return _elsewhere(changed)
 
 

@@ -116,25 +116,28 @@ class Ledger:
         Raises:
             DamagedLedger: a row is not as it was written.
         """
-        ids = list(dict.fromkeys(state_ids))
-        for first in range(0, len(ids), _CHUNK):
-            chunk = ids[first : first + _CHUNK]
-            marks = ",".join("?" * len(chunk))
-            for row in self._rows(f"WHERE state_id IN ({marks})", chunk):
+        for chunk in _chunks(state_ids):
+            for row in self._rows(f"WHERE state_id IN ({_marks(chunk)})", chunk):
                 yield _record(*row)
 
-    def val_losses(self) -> dict[str, float]:
-        """Returns the validation loss of every state that has one.
+    def val_losses(self, state_ids: Iterable[str] | None = None) -> dict[str, float]:
+        """Returns the validation loss of every state that has one; of some, where they are named.
 
         Raises:
             DamagedLedger: a row is not as it was written.
         """
         losses: dict[str, float] = {}
-        for row in self._rows("WHERE item = ?", [TRAINING_ITEM]):
-            record = _record(*row)
-            if (loss := validation_loss(record.values)) is not None:
-                losses[record.state_id] = loss
+        for state_id, _, _, body in self._training_rows(state_ids):
+            if (loss := validation_loss(json.loads(body)["values"])) is not None:
+                losses[state_id] = loss
         return losses
+
+    def _training_rows(self, state_ids: Iterable[str] | None) -> Iterator[tuple[str, str, int, str]]:
+        if state_ids is None:
+            yield from self._rows("WHERE item = ?", [TRAINING_ITEM])
+            return
+        for chunk in _chunks(state_ids):
+            yield from self._rows(f"WHERE item = ? AND state_id IN ({_marks(chunk)})", [TRAINING_ITEM, *chunk])
 
     def _rows(self, condition: str, parameters: list[str]) -> Iterator[tuple[str, str, int, str]]:
         """Yields state, item, epoch and body of some rows whose checksum is right."""
@@ -215,6 +218,15 @@ def group_by_state(records: Iterable[Record]) -> Mapping[str, list[Record]]:
     for record in records:
         grouped.setdefault(record.state_id, []).append(record)
     return grouped
+
+
+def _chunks(state_ids: Iterable[str]) -> Iterator[list[str]]:
+    ids = list(dict.fromkeys(state_ids))
+    return (ids[first : first + _CHUNK] for first in range(0, len(ids), _CHUNK))
+
+
+def _marks(chunk: list[str]) -> str:
+    return ",".join("?" * len(chunk))
 
 
 def _body(record: Record) -> str:

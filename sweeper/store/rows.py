@@ -1,22 +1,21 @@
-"""Records and held-out outputs in the store.
+"""Records in the store.
 
 What training measured on a state is one object named by the state; records computed later from stored
 outputs are further objects named by the state and by their items.
 """
 
-import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sweeper.evaluation import Item, OutputKey
 from sweeper.plan.identity import content_id
 from sweeper.records import TRAINING_ITEM, Record
 from sweeper.store.lost import is_lost
 from sweeper.store.objects import ObjectStore
+
+if TYPE_CHECKING:
+    from sweeper.evaluation import Item
 
 
 def dump_records(records: Sequence[Record]) -> bytes:
@@ -74,23 +73,7 @@ def write_records(store: ObjectStore, records: Sequence[Record]) -> tuple[str, .
     )
 
 
-def write_outputs(store: ObjectStore, state_id: str, key: OutputKey, outputs: NDArray[np.float32]) -> None:
-    """Writes held-out outputs [M, D]."""
-    buffer = io.BytesIO()
-    np.save(buffer, outputs, allow_pickle=False)
-    store.put("outputs", key.store_key(state_id), buffer.getvalue())
-
-
-def read_outputs(store: ObjectStore, state_id: str, key: OutputKey) -> NDArray[np.float32] | None:
-    """Returns held-out outputs [M, D], None when they are absent."""
-    data = store.get("outputs", key.store_key(state_id))
-    if data is None:
-        return None
-    outputs: NDArray[np.float32] = np.load(io.BytesIO(data), allow_pickle=False)
-    return outputs
-
-
-def is_measured(store: ObjectStore, state_id: str, items: Iterable[Item]) -> bool:
+def is_measured(store: ObjectStore, state_id: str, items: "Iterable[Item]") -> bool:
     """Tells whether a state has records, and the outputs that these items are computed from; not one that is lost."""
     keys = {item.outputs.store_key(state_id) for item in items}
     has_all = bool(read_records(store, state_id)) and all(store.has("outputs", key) for key in sorted(keys))

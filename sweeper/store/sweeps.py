@@ -9,11 +9,11 @@ from typing import Any, Self
 from sweeper.plan.identity import content_id
 from sweeper.plan.trials import Trial, farthest
 from sweeper.spec.schema import SweepSpec
+from sweeper.store.cards import Card
 from sweeper.store.objects import ObjectStore
 from sweeper.store.points import Point, read_points
+from sweeper.store.revisions import each_fields, latest_fields, revision_key, revision_numbers
 from sweeper.store.trial_fields import trial_fields, trial_of
-
-_DIGITS = 6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,47 +67,38 @@ def save_revision(
         **({} if study is None else {"study": study}),
     }
     while True:
-        number = 1 + max(_numbers(store, spec.name), default=0)  # before the look: what comes meanwhile has it
+        number = 1 + max(revision_numbers(store, spec.name), default=0)  # before the look: what comes meanwhile has it
         latest = latest_revision(store, spec.name)
         if latest is not None and content_id("revision", _content(latest)) == content_id("revision", content):
             return latest
-        body = json.dumps({**content, "number": number, "created_at": time.time()}).encode()  # axes keep their order
-        store.put("sweeps", _key(spec.name, number), body)  # another driver may have won: then look again
+        more = {"number": number, "created_at": time.time(), "cards": [_card(trial).fields() for trial in trials]}
+        body = json.dumps(content | more).encode()  # axes keep their order
+        store.put("sweeps", revision_key(spec.name, number), body)  # another driver may have won: then look again
 
 
 def latest_revision(store: ObjectStore, name: str) -> Revision | None:
     """Returns the newest revision of a sweep, None when there is none."""
-    for number in sorted(_numbers(store, name), reverse=True):
-        data = store.get("sweeps", _key(name, number))
-        if data is not None:
-            return _joined(store, _revision(json.loads(data)))
-    return None
+    fields = latest_fields(store, name)
+    return None if fields is None else _joined(store, _revision(fields))
 
 
 def all_revisions(store: ObjectStore) -> Iterator[Revision]:
     """Yields every revision of every sweep."""
-    for key in store.keys("sweeps"):
-        data = store.get("sweeps", key)
-        if data is not None:
-            yield _joined(store, _revision(json.loads(data)))
+    for fields in each_fields(store):
+        yield _joined(store, _revision(fields))
 
 
-def sweep_names(store: ObjectStore) -> tuple[str, ...]:
-    """Returns the names of all sweeps of a store, sorted."""
-    return tuple(sorted({_split(key)[0] for key in store.keys("sweeps")}))
-
-
-def _numbers(store: ObjectStore, name: str) -> list[int]:
-    return [number for other, number in map(_split, store.keys("sweeps")) if other == name]
-
-
-def _key(name: str, number: int) -> str:
-    return f"{name}.{number:0{_DIGITS}d}"
-
-
-def _split(key: str) -> tuple[str, int]:
-    name, number = key.rsplit(".", 1)
-    return name, int(number)
+def _card(trial: Trial) -> Card:
+    stretches = ((s.anchor, s.regime.regime_id, s.first_epoch, s.last_epoch) for s in trial.lineage.stretches)
+    return Card(
+        trial_id=trial.trial_id,
+        role=trial.role,
+        name=trial.name,
+        baseline_id=trial.baseline_id,
+        stop=trial.stop,
+        root=trial.lineage.root,
+        stretches=tuple(stretches),
+    )
 
 
 def _content(revision: Revision) -> dict[str, Any]:

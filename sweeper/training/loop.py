@@ -9,7 +9,8 @@ from dataclasses import replace
 from sweeper.evaluation import Item, records_of
 from sweeper.records import TRAINING_ITEM, Failure, Record
 from sweeper.store.objects import ObjectStore
-from sweeper.store.rows import is_measured, read_outputs, read_records, write_outputs, write_records
+from sweeper.store.outputs import read_outputs, write_outputs
+from sweeper.store.rows import is_measured, read_records, write_records
 from sweeper.tasks.base import ACCIDENTS, Measured, NonFiniteLoss, Task, TrainingState
 from sweeper.tasks.state import dump_state, load_state, state_bits
 from sweeper.training.events import EpochDone, Event, ParentMissing, SegmentFailed

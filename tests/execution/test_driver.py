@@ -93,12 +93,12 @@ RATES = {"axes": {"training.optimizer.lr": [1e30, 2e30, 3e30, 0.01]}, "training"
 @pytest.mark.parametrize(("most", "failed"), [(0, 1), (1, 2), (2, 3), (3, 3), (None, 3)])
 def test_a_run_ends_early_when_too_many_trials_fail(engine, tmp_path, most, failed):
     ran = engine.run(tmp_path / "store", max_failed=most, **RATES)
-    counts = ran.outcome.view.counts()
+    counts = ran.outcome.view.standing.counts()
     assert counts["failed"] == failed
     assert (ran.status, "open" in counts) == (("failed", False) if most in (3, None) else ("gave up", True))
     again = engine.run(tmp_path / "store", max_failed=3 - failed, **RATES)
     assert again.status == "failed", "what failed in an earlier run does not count"
-    assert "open" not in again.outcome.view.counts()
+    assert "open" not in again.outcome.view.standing.counts()
 
 
 def test_an_exception_in_the_task_is_a_failure_with_its_traceback(engine, grid_axes, tmp_path, monkeypatch):

@@ -265,7 +265,7 @@ def test_too_many_failures_drain_the_workers(cluster, light, engine, tmp_path: P
     axes = {"seeds.init": list(range(1, 30))}  # which share nothing
     ran = engine.run(tmp_path / "store", lambda: cluster.RayBackend(Light), axes=axes, max_failed=2, **ALL)
     assert ran.status == "gave up"
-    assert 2 < ran.outcome.view.counts()["failed"] < 29
+    assert 2 < ran.outcome.view.standing.counts()["failed"] < 29
 
 
 class OutOfMemoryError(Exception):

@@ -17,7 +17,8 @@ from sweeper.spec.load import parse_spec
 from sweeper.spec.schema import TrialConfig
 from sweeper.store.ledger import open_ledger
 from sweeper.store.local import LocalStore
-from sweeper.store.rows import write_outputs, write_records
+from sweeper.store.outputs import write_outputs
+from sweeper.store.rows import write_records
 from sweeper.store.sweeps import Revision, save_revision
 
 INPUTS = Inputs(data="d" * 8, model=(("weights", "w" * 8),), device="cpu")

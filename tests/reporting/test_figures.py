@@ -10,7 +10,7 @@ from sweeper.reporting.figures import DPI, figures, save_figures
 from sweeper.reporting.html import html_report, write_report
 from sweeper.reporting.load import open_view
 from sweeper.reporting.maps import deviation_info, draw_recovery, recovery_info
-from sweeper.reporting.text import STAND_IN
+from sweeper.reporting.status import STAND_IN
 from sweeper.store.sweeps import save_revision
 
 from .conftest import GRID, HandMade, bump

@@ -131,7 +131,7 @@ def test_failures_reach_every_trial_through_the_state(tmp_path):
     assert view.status(failed.trial_id) == "failed"
     assert row_of(view, failed)["failure"] == "epoch 6: val_loss is nan"
     assert view.status(other.trial_id) == "open"
-    assert view.counts() == {"complete": 3, "open": 1, "failed": 1}
+    assert view.standing.counts() == {"complete": 3, "open": 1, "failed": 1}
 
 
 def test_a_failed_baseline_fails_what_forks_later(tmp_path):

@@ -1,8 +1,8 @@
 import pytest
 
 from sweeper.reporting.load import open_view
-from sweeper.reporting.status import status_rows, status_text
-from sweeper.reporting.text import STAND_IN, header, recovery_text, render
+from sweeper.reporting.status import STAND_IN, status_rows, status_text
+from sweeper.reporting.text import header, recovery_text, render
 
 from .conftest import GRID, HandMade, bump
 
@@ -70,10 +70,10 @@ def test_failures_and_open_trials_are_told(tmp_path):
     hand.fail(hand.trial(start=5, length=2), 6)
     view = open_view(hand.store, "hand")
     assert "Failed:\n  epoch 6: val_loss is nan: start=5 length=2 [" in render(view)
-    text = status_text(view)
+    text = status_text(view.standing)
     assert "epoch 5 of at most 10" in text
     assert "val_loss is nan" in text
-    assert [row["status"] for row in status_rows(view)].count("failed") == 1
+    assert [row["status"] for row in status_rows(view.standing)].count("failed") == 1
 
 
 def test_swept_names_are_as_short_as_they_can_be(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from sweeper.reporting.load import open_view
+from sweeper.reporting.look import look_at
 from sweeper.reporting.status import status_rows, status_text
 from sweeper.reporting.watch import Glance, watch
 from sweeper.store.lease import held
@@ -21,12 +22,12 @@ def half_done(tmp_path):
     return made.measure(lambda trial, epoch: bump(trial, epoch) if epoch < 3 else None)
 
 
-def glance(view, pulse=None, *, is_driven=True) -> Glance:
-    return Glance(view=view, pulse=pulse, is_driven=is_driven)
+def glance(look, pulse=None, *, is_driven=True) -> Glance:
+    return Glance(look=look, pulse=pulse, is_driven=is_driven)
 
 
 def test_a_sweep_is_shown_until_it_is_done(half_done, hand) -> None:
-    begun, ended = open_view(half_done.store, "hand"), open_view(hand.store, "hand")
+    begun, ended = look_at(half_done.store, "hand"), look_at(hand.store, "hand")
     views = iter([glance(begun), glance(begun), glance(ended)])
     file = io.StringIO()
     watch(lambda: next(views), Console(file=file, width=100), every_s=0.0)
@@ -37,9 +38,7 @@ def test_a_sweep_is_shown_until_it_is_done(half_done, hand) -> None:
 
 def test_watching_ends_when_nobody_trains_it(half_done) -> None:
     file = io.StringIO()
-    watch(
-        lambda: glance(open_view(half_done.store, "hand"), is_driven=False), Console(file=file, width=100), every_s=0.0
-    )
+    watch(lambda: glance(look_at(half_done.store, "hand"), is_driven=False), Console(file=file, width=100), every_s=0.0)
     assert "nobody trains it now" in file.getvalue()
 
 
@@ -63,11 +62,11 @@ def test_who_trains_what_is_told_to_everybody_who_sees_the_store(half_done, monk
         assert read_pulse(half_done.store, "another") is None
         assert len(list(half_done.store.keys("control"))) == 1
         view = open_view(half_done.store, "hand")
-        text = status_text(view, pulse)
+        text = status_text(view.standing, pulse)
         assert "20 of at most 100 epochs of this run, 2 per second, at most 40 s to go" in text
         assert f"n1-7: epoch 3 of 6, start=2 length=1 [{trial.trial_id[:8]}]" in text
         assert "n2-8: before epoch 4 of 9, s2" in text
-        assert {row["trial_id"]: row["worker"] for row in status_rows(view, pulse)}[trial.trial_id] == "n1-7"
+        assert {row["trial_id"]: row["worker"] for row in status_rows(view.standing, pulse)}[trial.trial_id] == "n1-7"
         writer.beat(20, 80, workers)
         assert read_pulse(half_done.store, "hand").epochs_per_second is None, "five minutes later"
         writer.close()

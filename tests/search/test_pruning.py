@@ -135,7 +135,7 @@ def test_what_else_the_store_holds_decides_nothing(engine: Any, pruned: tuple[Pa
     assert (again.status, again.epochs_trained, again.backends) == ("done", 0, 0)
     points = again.outcome.view.revision.points
     assert [(dict(point.values), point.pruned, True) for point in points] == kept_points(store)
-    assert again.outcome.view.counts() == ran.outcome.view.counts()
+    assert again.outcome.view.standing.counts() == ran.outcome.view.standing.counts()
     rows = {trial_id: ran.outcome.view.rows(trial_id).keys() for trial_id in ran.outcome.view.trials}
     assert {trial_id: again.outcome.view.rows(trial_id).keys() for trial_id in again.outcome.view.trials} == rows
 
@@ -190,7 +190,7 @@ def test_interrupted_anywhere_and_resumed_the_same_points_are_given_up(
     assert {pruned for _, pruned, _ in kept_points(tmp_path / "whole")} > {None}
     assert reading.records(tmp_path / "parts") == reading.records(tmp_path / "whole")
     assert reading.states(tmp_path / "parts").items() >= reading.states(tmp_path / "whole").items()
-    assert ran.outcome.view.counts() == whole.outcome.view.counts()
+    assert ran.outcome.view.standing.counts() == whole.outcome.view.standing.counts()
 
 
 @pytest.fixture
@@ -293,7 +293,7 @@ def test_a_perturbed_point_is_judged_from_its_own_start_on_and_pruned_with_its_b
     ran = engine.run(tmp_path / "store", **changes, perturbation=window)
     (point,) = ran.outcome.view.revision.points
     assert point.pruned == 2, "nothing is known of it after epoch 1, where its baseline is alone"
-    assert ran.outcome.view.counts() == {"pruned": 2}
+    assert ran.outcome.view.standing.counts() == {"pruned": 2}
     assert (ran.status, ran.epochs_trained) == ("done", 3)
 
 
@@ -326,8 +326,8 @@ def test_readers_see_where_points_were_given_up(pruned: tuple[Path, Any], tmp_pa
 
     objects = LocalStore(pruned[0])
     view = open_view(objects, "test")
-    assert view.counts() == pruned[1].outcome.view.counts()
-    count = view.counts()["pruned"]
+    assert view.standing.counts() == pruned[1].outcome.view.standing.counts()
+    count = view.standing.counts()["pruned"]
     rows = point_rows(view)
     assert sum(row["status"] == "pruned" for row in rows) == count
     assert all((row["pruned_after_epoch"] is None) == (row["status"] != "pruned") for row in rows)
@@ -335,8 +335,8 @@ def test_readers_see_where_points_were_given_up(pruned: tuple[Path, Any], tmp_pa
         (row["place"] is None, row["rsa_validation"] is None) == (row["status"] == "pruned",) * 2 for row in rows
     )
     assert "Pruned, and not compared with these: " in points_text(view)
-    assert f"{6 - count} complete, {count} pruned" in status_text(view)
-    assert "Open:" not in status_text(view)
+    assert f"{6 - count} complete, {count} pruned" in status_text(view.standing)
+    assert "Open:" not in status_text(view.standing)
     assert f"{count} pruned" in sweeps_text(sweep_rows(objects), "here")
     names = {path.name for path in save_search_figures(view, tmp_path)}
     assert {"search_history.png", "search_pruning.png"} <= names

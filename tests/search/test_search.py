@@ -257,7 +257,7 @@ def test_readers_and_gc_see_the_trials_of_all_points(engine: Any, tmp_path: Path
     store = LocalStore(tmp_path / "store")
     view = open_view(store, "test")
     assert view.trials.keys() == ran.outcome.view.trials.keys()
-    assert view.counts() == {"complete": 3}
+    assert view.standing.counts() == {"complete": 3}
     unclaimed = next(each for each in find_garbage(store, now=4e12) if each.sort == "results of no sweep")
     assert unclaimed.files == ()
 

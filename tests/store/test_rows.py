@@ -12,16 +12,8 @@ from sweeper.evaluation import OutputKey
 from sweeper.evaluation.items import RsaItem
 from sweeper.records import TRAINING_ITEM, Failure, Record
 from sweeper.store.local import LocalStore
-from sweeper.store.rows import (
-    dump_records,
-    is_measured,
-    iterate_records,
-    load_records,
-    read_outputs,
-    read_records,
-    write_outputs,
-    write_records,
-)
+from sweeper.store.outputs import read_outputs, write_outputs
+from sweeper.store.rows import dump_records, is_measured, iterate_records, load_records, read_records, write_records
 
 KEY = OutputKey(set_id="set0", layer="output")
 ITEM = RsaItem(

@@ -13,7 +13,8 @@ from sweeper.spec.axes import expand
 from sweeper.spec.load import parse_spec
 from sweeper.spec.schema import SweepSpec
 from sweeper.store.local import LocalStore
-from sweeper.store.sweeps import Revision, latest_revision, save_revision, sweep_names
+from sweeper.store.revisions import sweep_names
+from sweeper.store.sweeps import Revision, latest_revision, save_revision
 
 TEXT = """
 name: {name}
