@@ -15,7 +15,7 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-# Fifty killed workers, twenty killed drivers, ten lost nodes, at random moments: an hour on two cores.
+# Fifty killed workers, twenty killed drivers, ten lost nodes, at random moments: 35 minutes on two cores.
 chaos: setup
 	$(BIN)/python -m tests.chaos --workers 50 --drivers 20 --nodes 10 --seed 1
 
