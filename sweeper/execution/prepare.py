@@ -167,6 +167,9 @@ def _refuse_other_held_out_sets(
     items_for: Callable[[TrialConfig], tuple[Item, ...]],
 ) -> None:
     """Refuses configurations that share states, but not what is measured on them: they would be one trial."""
+    configs = list(configs)
+    if len({tuple(_measures(items_for(config))) for config in configs}) < 2:
+        return
     measured: dict[str, TrialConfig] = {}
     for config in configs:
         other = measured.setdefault(root_id(config, inputs_for(config)), config)

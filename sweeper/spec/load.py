@@ -35,6 +35,16 @@ def load_spec(path: str | os.PathLike[str], *, stand_in: bool = False) -> SweepS
     return parse_spec(_read(name), name, folder=folder, stand_in=stand_in)
 
 
+def written_in(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Returns what a spec file says, unchecked.
+
+    Raises:
+        SpecError: it cannot be read, or is no mapping.
+    """
+    name = os.fspath(path)
+    return _mapping(parse_document(_read(name), name))
+
+
 def parse_spec(
     text: str, name: str, *, folder: str | os.PathLike[str] | None = None, stand_in: bool = False
 ) -> SweepSpec:
