@@ -1,6 +1,7 @@
 """The exchange: where workers take segments and hand in epochs, and the driver collects them. Free of Ray."""
 
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sweeper.errors import SweeperError
@@ -60,12 +61,14 @@ class Collected:
 
 
 class Exchange:
-    """One dispatcher, many workers. A worker is named by the trial that it currently stands for."""
+    """One dispatcher, many workers. A worker is named by the share of the sweep that it currently stands for."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    def __init__(self, dispatcher: Dispatcher, shares: Mapping[str, Iterable[str]]) -> None:
+        """Takes the trials of each share: one, or several where a sweep has very many."""
         self._dispatcher = dispatcher
-        self._at_work: dict[str, str] = {}  # segment by trial
-        self._processes: dict[str, str] = {}  # of the workers, by trial
+        self._open = {share: deque(trials) for share, trials in shares.items()}  # their first may have ended
+        self._at_work: dict[str, str] = {}  # segment by share
+        self._processes: dict[str, str] = {}  # of the workers, by share
         self._epochs: dict[str, int] = {}  # the last one of each segment
         self._deaths: Counter[str] = Counter()  # by the state that was to be made
         self._missing: Counter[str] = Counter()  # by segment
@@ -75,18 +78,21 @@ class Exchange:
 
     # -- for workers ----------------------------------------------------------------------------------------------
 
-    def turn(self, trial_id: str, process: str = "") -> Turn:
-        """Returns what the worker of a trial does next: its own path first, any ready segment rather than wait."""
-        self._processes[trial_id] = process
-        self.lost(trial_id)  # it asks for work, so what it had is not being done
-        if self._stopping or self._error or self._dispatcher.trial_status(trial_id) != "open":
+    def turn(self, share: str, process: str = "") -> Turn:
+        """Returns what the worker of a share does next: its own path first, any ready segment rather than wait."""
+        self._processes[share] = process
+        self.lost(share)  # it asks for work, so what it had is not being done
+        own = self._open[share]
+        while own and self._dispatcher.trial_status(own[0]) != "open":
+            own.popleft()
+        if self._stopping or self._error or not own:
             return Turn(done=True)
-        order = self._dispatcher.next_order(trial_id)
+        order = self._dispatcher.next_order(own[0])
         if order is not None:
-            self._at_work[trial_id] = order.segment_id
+            self._at_work[share] = order.segment_id
         return Turn(order=order)
 
-    def deliver(self, trial_id: str, delivery: Delivery) -> bool:
+    def deliver(self, share: str, delivery: Delivery) -> bool:
         """Takes epochs in; returns whether the worker goes on with its segment.
 
         A worker that was given up for lost may still deliver: its epochs count, but it does not go on.
@@ -101,21 +107,21 @@ class Exchange:
         if delivery.finished and goes_well:
             self._dispatcher.finished(segment_id)
         self._count_missing(delivery)
-        if self._at_work.get(trial_id) != segment_id:
+        if self._at_work.get(share) != segment_id:
             return False
         if goes_well and not delivery.finished and not self._stopping:
             return True
-        del self._at_work[trial_id]
+        del self._at_work[share]
         self._dispatcher.requeue(segment_id)
         return False
 
-    def lost(self, trial_id: str, reason: str = "killed, or out of memory?") -> str | None:
-        """Notes that the worker of a trial died: its segment goes back.
+    def lost(self, share: str, reason: str = "killed, or out of memory?") -> str | None:
+        """Notes that the worker of a share died: its segment goes back.
 
         Returns:
             That segment, None when it had none: it died before it took work.
         """
-        segment_id = self._at_work.pop(trial_id, None)
+        segment_id = self._at_work.pop(share, None)
         if segment_id is None:
             return None
         _, state_id = self._dispatcher.next_unmeasured(segment_id)
@@ -150,8 +156,8 @@ class Exchange:
         """Returns what came in since the last call."""
         deliveries, self._outbox = self._outbox, []
         workers = (
-            self._dispatcher.at_work(segment_id, self._processes[trial_id], self._epochs.get(segment_id))
-            for trial_id, segment_id in self._at_work.items()
+            self._dispatcher.at_work(segment_id, self._processes[share], self._epochs.get(segment_id))
+            for share, segment_id in self._at_work.items()
         )
         return Collected(deliveries=tuple(deliveries), error=self._error, workers=tuple(workers))
 

@@ -1,4 +1,4 @@
-"""The Ray backend: one Tune experiment with one Tune trial per open trial.
+"""The Ray backend: one Tune experiment with one Tune trial per open trial; of very many, per a few of them.
 
 The actor of a Tune trial pulls segments from an exchange, its own path first, any ready one rather than wait;
 the Tune trial ends when its own path is complete, whoever trained it. A Tune trial per segment would be wrong:
@@ -9,12 +9,13 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sweeper.execution.base import Job
+from sweeper.execution.dispatcher import Dispatcher
 from sweeper.execution.exchange import Collected, Exchange, all_epochs
 from sweeper.execution.ray_cluster import connected, ray, refuse_infeasible, scheduling_strategies, tune
 from sweeper.execution.ray_deaths import MAX_FAILED_STARTS, cannot_start, error_of, last_words_of, reason_in
@@ -22,6 +23,7 @@ from sweeper.execution.ray_worker import SegmentTrainable
 
 IDLE_S = 20.0  # without work, on a cluster that may shrink: then the slot is given back
 COLLECT_EVERY_S = 0.3
+MAX_TUNE_TRIALS = 1000  # above it, one stands for several trials of the sweep
 MAX_RESTARTS = 10  # of one Tune trial; a segment fails earlier, see `Exchange`
 _OUT_OF_GPU_MEMORY = re.compile(r"torch\.OutOfMemoryError|CUDA out of memory")  # other than Ray's, of the node
 
@@ -39,20 +41,13 @@ class RayBackend:
             refuse_infeasible(address=job.address, cpu=job.cpu, gpu=job.gpu)
             job.on_phase("workers load libraries, network and data")
             may_grow = job.address not in (None, "local")
-            exchange = _started(job)
-            open_trials = [
-                trial.trial_id
-                for trial in job.dispatcher.trials.values()
-                if job.dispatcher.trial_status(trial.trial_id) == "open"
-            ]
-            labels = [f"{index:04d} {job.dispatcher.trials[trial].name}" for index, trial in enumerate(open_trials)]
-            trial_ids = dict(zip(labels, open_trials, strict=True))
-            names = {label: job.dispatcher.trials[trial].short_id for label, trial in trial_ids.items()}
-            collector = _Collector(job, exchange, trial_ids)
+            shares = _shares(job.dispatcher)
+            exchange = _started(job, shares)
+            names = {label: job.dispatcher.trials[trials[0]].short_id for label, trials in shares.items()}
+            collector = _Collector(job, exchange)
             trainable = tune.with_parameters(
                 self._trainable,
                 exchange=exchange,
-                trial_ids=trial_ids,
                 store=job.store,
                 cache=None if job.cache is None else str(job.cache),
                 gpu=job.gpu,
@@ -61,9 +56,9 @@ class RayBackend:
             )
             tuner = tune.Tuner(
                 tune.with_resources(trainable, {"cpu": job.cpu, **({"gpu": job.gpu} if job.gpu else {})}),
-                param_space={} if may_grow else {"trial": tune.grid_search(labels)},
+                param_space={} if may_grow else {"trial": tune.grid_search(list(shares))},
                 tune_config=tune.TuneConfig(
-                    search_alg=_AsWideAsTheTree(job, labels, trial_ids, collector) if may_grow else None,
+                    search_alg=_AsWideAsTheTree(job, shares, collector) if may_grow else None,
                     num_samples=-1 if may_grow else 1,
                     reuse_actors=True,
                     trial_name_creator=lambda trial: names[trial.config["trial"]],
@@ -95,8 +90,8 @@ class _StaysHere:
 class _Collector(_StaysHere, tune.Callback):
     """Fetches what workers handed in, in the driver's thread, while Tune runs."""
 
-    def __init__(self, job: Job, exchange: Any, trial_ids: dict[str, str]) -> None:
-        self._job, self._exchange, self._trial_ids = job, exchange, trial_ids
+    def __init__(self, job: Job, exchange: Any) -> None:
+        self._job, self._exchange = job, exchange
         self._collected_at = 0.0
         self._stopped = False
         self._failed_starts: list[str] = []  # their reasons, since an epoch came in
@@ -122,7 +117,7 @@ class _Collector(_StaysHere, tune.Callback):
         text = error_of(trial)
         last_words = last_words_of(text)
         reason = reason_in(text, last_words)
-        segment_id = ray.get(self._exchange.lost.remote(self._trial_ids[trial.config["trial"]], reason))
+        segment_id = ray.get(self._exchange.lost.remote(trial.config["trial"], reason))
         if _OUT_OF_GPU_MEMORY.search(text):
             self._job.on_short_of_memory()
         if segment_id is None:
@@ -163,11 +158,11 @@ class _AsWideAsTheTree(_StaysHere, tune.search.Searcher):
     A trial whose worker gave its slot back for lack of work is given again when there is work for it.
     """
 
-    def __init__(self, job: Job, labels: list[str], trial_ids: dict[str, str], collector: _Collector) -> None:
+    def __init__(self, job: Job, shares: Mapping[str, Sequence[str]], collector: _Collector) -> None:
         super().__init__()
-        self._dispatcher, self._trial_ids = job.dispatcher, trial_ids
+        self._dispatcher, self._shares = job.dispatcher, shares
         self._stops, self._collector = job.stop, collector
-        self._waiting = dict.fromkeys(labels)
+        self._waiting = dict.fromkeys(shares)
         self._running: dict[str, str] = {}  # label by Tune's id
 
     def suggest(self, trial_id: str) -> Any:
@@ -184,7 +179,7 @@ class _AsWideAsTheTree(_StaysHere, tune.search.Searcher):
             return None
         for label in list(self._waiting):
             del self._waiting[label]
-            if self._dispatcher.trial_status(self._trial_ids[label]) == "open":
+            if any(self._dispatcher.trial_status(trial) == "open" for trial in self._shares[label]):
                 self._running[trial_id] = label
                 return {"trial": label}
         return None
@@ -209,11 +204,28 @@ class _StopWhenAsked(_StaysHere, tune.Stopper):
         return self._collector.drained
 
 
-def _started(job: Job) -> Any:
+def _shares(dispatcher: Dispatcher) -> dict[str, tuple[str, ...]]:
+    """Returns the open trials by the label of the Tune trial that stands for them: one each, or a few of very many.
+
+    Tune's own cost for each of its trials grows with their number.
+    """
+    trials = dispatcher.trials.values()
+    open_trials = [trial for trial in trials if dispatcher.trial_status(trial.trial_id) == "open"]
+    size = max(-(-len(open_trials) // MAX_TUNE_TRIALS), 1)
+    shares = [open_trials[first : first + size] for first in range(0, len(open_trials), size)]
+    return {
+        f"{index:04d} {share[0].name}{f' and {len(share) - 1} more' if len(share) > 1 else ''}": tuple(
+            trial.trial_id for trial in share
+        )
+        for index, share in enumerate(shares)
+    }
+
+
+def _started(job: Job, shares: Mapping[str, Sequence[str]]) -> Any:
     """Starts the exchange beside the driver: other nodes may go away."""
     node = ray.get_runtime_context().get_node_id()
     here = scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
-    return ray.remote(num_cpus=0)(Exchange).options(scheduling_strategy=here).remote(job.dispatcher)
+    return ray.remote(num_cpus=0)(Exchange).options(scheduling_strategy=here).remote(job.dispatcher, shares)
 
 
 @contextmanager

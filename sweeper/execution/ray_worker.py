@@ -21,14 +21,13 @@ WAIT_S = 0.1  # a worker with nothing to do asks again after this
 
 
 class SegmentTrainable(tune.Trainable):
-    """A worker that stands for one trial at a time and trains whatever is ready."""
+    """A worker that stands for one trial at a time, or a few of them, and trains whatever is ready."""
 
     def setup(  # type: ignore[override]  # Tune hands the rest over by name, see `with_parameters`
         self,
         config: dict[str, Any],
         *,
         exchange: Any,
-        trial_ids: dict[str, str],
         store: str,
         cache: str | None,
         gpu: float,
@@ -43,7 +42,7 @@ class SegmentTrainable(tune.Trainable):
         """
         logging.getLogger().setLevel(logging.WARNING)
         logging.getLogger("ray.tune").setLevel(logging.ERROR)  # a slow start would stand as a dead worker's last words
-        self._exchange, self._trial_ids = exchange, trial_ids
+        self._exchange = exchange
         opened = open_store(store)
         self._log = LogWriter(opened, run, process_name())
         capture(self._log)
@@ -74,7 +73,7 @@ class SegmentTrainable(tune.Trainable):
         return True
 
     def _enter(self, config: dict[str, Any]) -> None:
-        self._trial_id = self._trial_ids[config["trial"]]
+        self._share: str = config["trial"]
         self._segment_id = None
         self._worked_at = time.monotonic()
 
@@ -84,7 +83,7 @@ class SegmentTrainable(tune.Trainable):
         try:
             while True:
                 if self._segment_id is None:
-                    turn: Turn = ray.get(self._exchange.turn.remote(self._trial_id, self._log.process))
+                    turn: Turn = ray.get(self._exchange.turn.remote(self._share, self._log.process))
                     if turn.done:
                         return {**self._shown, "segment": "", "done": True}
                     if turn.order is not None:
@@ -119,7 +118,7 @@ class SegmentTrainable(tune.Trainable):
                     break
         notices, self._notices = tuple(self._notices), []
         delivery = Delivery(segment_id=self._segment_id, events=tuple(events), finished=finished, notices=notices)
-        if not ray.get(self._exchange.deliver.remote(self._trial_id, delivery)):
+        if not ray.get(self._exchange.deliver.remote(self._share, delivery)):
             self._events.close()  # saves the state reached, if the user stopped the run
             self._segment_id = None
 

@@ -21,6 +21,10 @@ from sweeper.training.order import Order
 INPUTS = Inputs(data="pool", model=(("weights", "w"),), device="cpu")
 
 
+def batched(values: list[str], size: int) -> Iterator[tuple[str, ...]]:
+    return (tuple(values[first : first + size]) for first in range(0, len(values), size))
+
+
 def grid(starts: tuple[int, ...] = (3, 6), lengths: tuple[int, ...] = (1, 2)) -> tuple[Trial, ...]:
     fields = {
         "data": {"manifest": "m.yaml"},
@@ -36,9 +40,10 @@ def grid(starts: tuple[int, ...] = (3, 6), lengths: tuple[int, ...] = (1, 2)) ->
 class Site:
     """An exchange with its made-up store."""
 
-    def __init__(self, trials: tuple[Trial, ...] | None = None) -> None:
+    def __init__(self, trials: tuple[Trial, ...] | None = None, share: int = 1) -> None:
         self.trials = grid() if trials is None else trials
-        self.ids = [trial.trial_id for trial in self.trials]
+        self.shares = list(batched([trial.trial_id for trial in self.trials], share))
+        self.ids = [each[0] for each in self.shares]  # names of the shares
         self.states: set[str] = set()
         self.dispatcher = Dispatcher(
             trials=self.trials,
@@ -48,7 +53,7 @@ class Site:
             failures={},
             has_state=self.states.__contains__,
         )
-        self.exchange = Exchange(self.dispatcher)
+        self.exchange = Exchange(self.dispatcher, {each[0]: each for each in self.shares})
 
     @property
     def idle(self) -> bool:
@@ -72,7 +77,7 @@ class Site:
         return self.deliver(worker, order, *self.epochs(order), finished=True)
 
     def statuses(self) -> list[str]:
-        return [self.dispatcher.trial_status(trial_id) for trial_id in self.ids]
+        return [self.dispatcher.trial_status(trial_id) for trial_id in self.dispatcher.trials]
 
 
 def epoch_done(state_id: str, epoch: int) -> EpochDone:
@@ -250,7 +255,9 @@ def test_a_stop_drains_after_the_epoch_in_progress() -> None:
     assert not site.deliver(0, order, next(site.epochs(order)))
     assert site.idle
     assert site.exchange.turn(site.ids[0]).done
-    assert site.dispatcher.ready() == [order.segment_id], "the next run goes on with it"
+    again = site.dispatcher.next_order()
+    assert again is not None
+    assert again.segment_id == order.segment_id, "the next run goes on with it"
 
 
 def test_a_finished_segment_counts_as_finished_while_stopping() -> None:
@@ -258,7 +265,8 @@ def test_a_finished_segment_counts_as_finished_while_stopping() -> None:
     order = site.take(0)
     site.exchange.stop()
     assert not site.train(0, order)
-    assert order.segment_id not in site.dispatcher.ready()
+    while (other := site.dispatcher.next_order()) is not None:
+        assert other.segment_id != order.segment_id
 
 
 def test_what_workers_cannot_get_ends_the_run_with_the_first_error() -> None:
@@ -270,15 +278,15 @@ def test_what_workers_cannot_get_ends_the_run_with_the_first_error() -> None:
     assert site.exchange.turn(site.ids[0]).done
 
 
-@pytest.mark.parametrize("mortality", [0.02, 0.3])
+@pytest.mark.parametrize(("mortality", "share"), [(0.02, 1), (0.3, 1), (0.02, 3), (0.3, 3)])
 @given(
     starts=st.sets(st.integers(1, 7), min_size=1, max_size=3),
     lengths=st.sets(st.integers(1, 3), min_size=1, max_size=2),
     seed=st.integers(0, 2**32),
 )
-def test_whatever_dies_every_trial_is_settled(mortality, starts, lengths, seed) -> None:
+def test_whatever_dies_every_trial_is_settled(mortality, share, starts, lengths, seed) -> None:
     rng = random.Random(seed)
-    site = Site(grid(tuple(sorted(starts)), tuple(sorted(lengths))))
+    site = Site(grid(tuple(sorted(starts)), tuple(sorted(lengths))), share)
     at_work: dict[int, tuple[Order, list[EpochDone]]] = {}
     ended: set[int] = set()
     told: set[str] = set()

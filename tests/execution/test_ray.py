@@ -184,16 +184,16 @@ def test_the_last_epochs_are_collected_where_tune_waits_for_another_trial() -> N
         dispatcher.is_done = True
 
     job = SimpleNamespace(dispatcher=dispatcher, stop=lambda: False)
-    asked = _AsWideAsTheTree(job, ["0000 a"], {"0000 a": "a"}, SimpleNamespace(collect=collect))
+    asked = _AsWideAsTheTree(job, {"0000 a": ("a",)}, SimpleNamespace(collect=collect))
     assert asked.suggest("one") == tune.search.Searcher.FINISHED
     assert fetched == [1]
     dispatcher.is_done, dispatcher.num_usable = False, 1
-    busy = _AsWideAsTheTree(job, ["0000 a"], {"0000 a": "a"}, SimpleNamespace(collect=lambda: None))
+    busy = _AsWideAsTheTree(job, {"0000 a": ("a",)}, SimpleNamespace(collect=lambda: None))
     assert busy.suggest("one") == {"trial": "0000 a"}
     assert busy.suggest("two") is None
     busy.on_trial_complete("one")
     job.stop = lambda: True
-    stopped = _AsWideAsTheTree(job, ["0000 a"], {"0000 a": "a"}, SimpleNamespace(collect=lambda: None))
+    stopped = _AsWideAsTheTree(job, {"0000 a": ("a",)}, SimpleNamespace(collect=lambda: None))
     assert stopped.suggest("one") == tune.search.Searcher.FINISHED
 
 
@@ -246,6 +246,27 @@ def test_an_error_of_a_worker_ends_the_run_in_its_own_words(cluster, light, engi
     said = [line.text for line in logged(tmp_path / "store") if line.level == "error"]
     assert any("cannot train here" in text for text in said), "by the worker"
     assert any("the run ends: picture.png" in text for text in said), "and by the driver"
+
+
+def test_of_very_many_trials_a_tune_trial_stands_for_several(
+    cluster, light, engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made_up = light(tmp_path / "log", lambda epoch: None)
+    labels: list[str] = []
+    shares_of = cluster._shares
+
+    def shares(dispatcher: Any) -> dict[str, tuple[str, ...]]:
+        made = shares_of(dispatcher)
+        labels.extend(made)
+        return made
+
+    monkeypatch.setattr(cluster, "MAX_TUNE_TRIALS", 2)
+    monkeypatch.setattr(cluster, "_shares", shares)
+    changes = {**ALL, "axes": {"seeds.init": [1, 2, 3, 4, 5]}, "training": {"max_epochs": 2}}
+    ran = engine.run(tmp_path / "ray", lambda: cluster.RayBackend(made_up), **changes)
+    assert ran.status == "done"
+    assert labels == ["0000 init=1 and 2 more", "0001 init=4 and 1 more"]
+    assert ran.outcome.view.standing.counts() == {"complete": 5}
 
 
 def test_too_many_failures_drain_the_workers(cluster, light, engine, tmp_path: Path):
