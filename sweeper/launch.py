@@ -296,7 +296,7 @@ def retry_failed(
     store = open_store(store_path, create=False)
     with held(store, name):
         view = open_view(store, name)
-        states = {state for trial in trials_named(view, trial_ids) for state in trial.lineage.state_ids}
+        states = {state for trial in trials_named(view, trial_ids) for state in trial.state_ids}
         taken = [failure for state, failure in view.failures.items() if state in states]
         for failure in taken:
             store.drop("failures", failure.state_id)

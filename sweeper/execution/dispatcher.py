@@ -114,7 +114,7 @@ class Dispatcher:
     def curve(self, trial_id: str) -> dict[int, float]:
         """Returns the validation loss by epoch along a trial's lineage, as far as it is known without a gap."""
         curve: dict[int, float] = {}
-        for epoch, state_id in enumerate(self.trials[trial_id].lineage.state_ids):
+        for epoch, state_id in enumerate(self.trials[trial_id].state_ids):
             if state_id not in self._val_loss:
                 break
             curve[epoch] = self._val_loss[state_id]

@@ -34,7 +34,7 @@ class Chosen:
     @property
     def state_id(self) -> str:
         """The state's id in the store."""
-        return self.trial.lineage.state_ids[self.epoch]
+        return self.trial.state_ids[self.epoch]
 
 
 def choose(
@@ -58,7 +58,7 @@ def choose(
         raise _error("--epoch", "a state is named by --epoch or by --state", f"{epoch} and {state}", remedy)
     trial = find_trial(view, trial_id)
     losses = view.curve(trial.trial_id, "val_loss")
-    kept = [at for at in view.rows(trial.trial_id) if has(trial.lineage.state_ids[at])]
+    kept = [at for at in view.rows(trial.trial_id) if has(trial.state_ids[at])]
     summary = summary_of(view, trial)
     found = epoch if epoch is not None else _epoch_of(state or "best", view, trial, kept, summary["best_epoch"])
     chosen = Chosen(

@@ -39,8 +39,8 @@ def why_not_reused(
     Returns:
         One line; None where nothing changed that makes an epoch useless, or nothing had been measured.
     """
-    old = {state for trial in before for state in trial.lineage.state_ids[1:] if state in recorded}
-    kept = old.intersection(state for trial in now for state in trial.lineage.state_ids)
+    old = {state for trial in before for state in trial.state_ids[1:] if state in recorded}
+    kept = old.intersection(state for trial in now for state in trial.state_ids)
     changed = list(_changed(before, now)) if len(kept) < len(old) else []
     if not changed:
         return None

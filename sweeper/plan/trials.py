@@ -1,7 +1,7 @@
 """Trials with their identities, and the baselines that the planner adds to them."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, Literal, Self
 
@@ -25,6 +25,7 @@ class Trial:
         inputs: what was found on disk for it.
         baseline_id: the trial it is compared with; None for an undisturbed one.
         until: the epoch after which a search trains it no further; None: it ends by its own rule.
+        known_ids: the ids along its way where they were kept with it; None: they are hashed when they are asked for.
     """
 
     trial_id: str
@@ -34,6 +35,7 @@ class Trial:
     inputs: Inputs
     baseline_id: str | None
     until: int | None = None
+    known_ids: tuple[str, ...] | None = field(default=None, compare=False, repr=False)
 
     @cached_property
     def lineage(self) -> Lineage:
@@ -53,12 +55,12 @@ class Trial:
 
     def cut(self, epoch: int) -> Self:
         """Returns the same trial, under its own id, as if it were trained up to an epoch at most."""
-        return replace(self, until=epoch if self.until is None else min(epoch, self.until))
+        return replace(self, until=epoch if self.until is None else min(epoch, self.until), known_ids=None)
 
     @property
     def state_ids(self) -> tuple[str, ...]:
         """All ids along its way, indexed by epoch."""
-        return self.lineage.state_ids
+        return self.lineage.state_ids if self.known_ids is None else self.known_ids
 
     @property
     def short_id(self) -> str:

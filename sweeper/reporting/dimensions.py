@@ -35,7 +35,7 @@ def dimension_rows(view: SweepView, store: ObjectStore, trial_ids: Iterable[str]
             continue
         key = OutputKey(set_id=set_id(held_out, trial.config.data.preprocessing), layer="output")
         for epoch in view.rows(trial_id):
-            state_id = trial.lineage.state_ids[epoch]
+            state_id = trial.state_ids[epoch]
             if (state_id, key.set_id) not in known:
                 outputs = read_outputs(store, state_id, key)
                 known[state_id, key.set_id] = (

@@ -211,7 +211,7 @@ def _part(view: SweepView, store: ObjectStore, trial: Trial, dataset: Dataset) -
 
 def _outputs(store: ObjectStore, trial: Trial, epoch: int, held_out: HeldOut) -> Floats | None:
     key = OutputKey(set_id=set_id(held_out, trial.config.data.preprocessing), layer="output")
-    return read_outputs(store, trial.lineage.state_ids[epoch], key)
+    return read_outputs(store, trial.state_ids[epoch], key)
 
 
 def _choices(parts: Sequence[Part], dataset: Dataset) -> dict[str, Any]:

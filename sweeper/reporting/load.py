@@ -114,9 +114,9 @@ class SweepResults:
             rule = "has several such trials" if matching else "has no such trial"
             raise StoreError(Problem(where=self.spec.name, rule=rule, got=trial_id, remedy=remedy))
         trial = matching[0]
-        if not 0 <= epoch < len(trial.lineage.state_ids):
+        if not 0 <= epoch < len(trial.state_ids):
             return None
-        state_id = trial.lineage.state_ids[epoch]
+        state_id = trial.state_ids[epoch]
         keys = (OutputKey(set_id=set_id, layer=layer) for set_id in held_out_sets(self.view.revision))
         found = (read_outputs(self.store, state_id, key) for key in keys)
         return next((outputs for outputs in found if outputs is not None), None)

@@ -185,7 +185,7 @@ def _outputs(store: ObjectStore, trials: Sequence[Trial], epochs: Sequence[int],
     found = []
     for trial, epoch in zip(trials, epochs, strict=True):
         key = OutputKey(set_id=set_id(held_out, trial.config.data.preprocessing), layer="output")
-        outputs = read_outputs(store, trial.lineage.state_ids[epoch], key)
+        outputs = read_outputs(store, trial.state_ids[epoch], key)
         if outputs is None:
             raise Incomplete(f"subject {trial.config.subject} has no outputs on the held-out stimuli at epoch {epoch}")
         found.append(outputs)

@@ -80,4 +80,4 @@ def _states(store: ObjectStore, wanted: Wanted) -> frozenset[str] | None:
     if not wanted.trials:
         return None
     trials = trials_named(open_view(store, wanted.sweep), wanted.trials)
-    return frozenset(state for trial in trials for state in trial.lineage.state_ids)
+    return frozenset(state for trial in trials for state in trial.state_ids)

@@ -90,7 +90,7 @@ def kept_states(trials: Iterable[Trial], tree: Tree, val_loss: Mapping[str, floa
 
 def _ends(trial: Trial, val_loss: Mapping[str, float]) -> list[str]:
     """Returns the last state of a trial that has ended, and the best of its own epochs."""
-    ids, curve = trial.lineage.state_ids, dict[int, float]()
+    ids, curve = trial.state_ids, dict[int, float]()
     for epoch, state in enumerate(ids):
         if state not in val_loss:
             break
@@ -128,7 +128,7 @@ def examine(store: ObjectStore, sweep: str, *, remake: bool, on_phase: Callable[
     """
     is_driven, view = driven_sweep(store) == sweep, open_view(store, sweep)
     trials = view.revision.trials
-    ways = {state: (epoch, trial) for trial in reversed(trials) for epoch, state in enumerate(trial.lineage.state_ids)}
+    ways = {state: (epoch, trial) for trial in reversed(trials) for epoch, state in enumerate(trial.state_ids)}
     num_objects, unreadable = 0, set[Named]()
     for kind, keys in _objects(store, view, ways).items():
         on_phase(f"reading {len(keys)} {kind}")

@@ -77,7 +77,7 @@ def course_rows(view: SweepView, store: ObjectStore) -> list[Row]:
 
 
 def _line(store: ObjectStore, trial: Trial, epoch: int, item: CourseItem) -> TimeLine | None:
-    trained, untrained = (read_outputs(store, trial.lineage.state_ids[each], item.outputs) for each in (epoch, 0))
+    trained, untrained = (read_outputs(store, trial.state_ids[each], item.outputs) for each in (epoch, 0))
     if trained is None:
         return None
     return TimeLine(

@@ -123,7 +123,7 @@ def main_rsa(items: Iterable[Mapping[str, Any]]) -> str:
 
 def state_ids_of(trials: Iterable[Trial]) -> list[str]:
     """Returns the ids of all states on the ways of some trials, each once."""
-    return list(dict.fromkeys(state for trial in trials for state in trial.lineage.state_ids))
+    return list(dict.fromkeys(state for trial in trials for state in trial.state_ids))
 
 
 def plain(value: Any) -> Value:

@@ -143,7 +143,7 @@ class Searcher:
             }
             self._study.tell(point.number, result.values, attributes, pruned=point.pruned is not None)
         self._num_told += len(points)
-        states = {state for point in points for trial in point.trials for state in trial.lineage.state_ids}
+        states = {state for point in points for trial in point.trials for state in trial.state_ids}
         for state in states & view.records.keys():
             self._gpu_seconds[state] = gpu * sum(record.seconds or 0.0 for record in view.records[state])
         self._show()

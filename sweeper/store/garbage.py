@@ -58,9 +58,7 @@ def remove(store: ObjectStore, garbage: Garbage) -> None:
 
 
 def _unclaimed(store: ObjectStore) -> Iterator[StoredFile]:
-    claimed = {
-        state for revision in all_revisions(store) for trial in revision.trials for state in trial.lineage.state_ids
-    }
+    claimed = {state for revision in all_revisions(store) for trial in revision.trials for state in trial.state_ids}
     for kind in _RESULTS:
         for file in store.files(kind):
             key = file.name.rpartition("/")[2]

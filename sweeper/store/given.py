@@ -47,7 +47,7 @@ def best_state(store: ObjectStore, trial_id: str, where: str) -> tuple[Trial, by
         raise _error(where, "takes a state of a finished trial", got, "Run its spec to the end, in this store, first")
     own = {epoch: loss for epoch, loss in curve.items() if trial.stop.start <= epoch <= end}
     best = min(own, key=lambda epoch: (own[epoch], epoch))
-    data = store.get("states", trial.lineage.state_ids[best])
+    data = store.get("states", trial.state_ids[best])
     if data is None:
         got = f"the state of epoch {best} of {_told(trial)} is not there (dropped, or damaged)"
         raise _error(where, "takes a state that the store holds", got, "Run that trial's spec again: it is made anew")
@@ -145,7 +145,7 @@ def _find(store: ObjectStore, trial_id: str) -> Trial | None:
 
 def _curve(store: ObjectStore, trial: Trial) -> dict[int, float]:
     curve: dict[int, float] = {}
-    for epoch, state in enumerate(trial.lineage.state_ids):
+    for epoch, state in enumerate(trial.state_ids):
         training = [record for record in read_records(store, state) if record.item == TRAINING_ITEM]
         loss = validation_loss(training[0].values) if training else None
         if loss is None:

@@ -116,11 +116,13 @@ def _joined(store: ObjectStore, revision: Revision) -> Revision:
 
 
 def _revision(fields: dict[str, Any]) -> Revision:
+    cards = fields.get("cards") or [None] * len(fields["trials"])
+    pairs = zip(fields["trials"], cards, strict=True)
     return Revision(
         number=fields["number"],
         spec=SweepSpec.model_validate(fields["spec"]),
         source=fields["source"],
-        trials=tuple(trial_of(trial) for trial in fields["trials"]),
+        trials=tuple(trial_of(trial, None if card is None else Card.of(card)) for trial, card in pairs),
         created_at=fields["created_at"],
         items=tuple(fields["items"]),
         study=fields.get("study"),

@@ -5,6 +5,7 @@ from typing import Any
 from sweeper.plan.lineage import Inputs
 from sweeper.plan.trials import Trial
 from sweeper.spec.schema import TrialConfig
+from sweeper.store.cards import Card
 
 
 def trial_fields(trial: Trial) -> dict[str, Any]:
@@ -26,8 +27,8 @@ def trial_fields(trial: Trial) -> dict[str, Any]:
     }
 
 
-def trial_of(fields: dict[str, Any]) -> Trial:
-    """Returns the trial that `trial_fields` wrote."""
+def trial_of(fields: dict[str, Any], card: Card | None = None) -> Trial:
+    """Returns the trial that `trial_fields` wrote; with its card, its ids need not be hashed from what it says."""
     inputs = fields["inputs"]
     model = tuple((name, value) for name, value in inputs["model"])
     files = tuple((name, value) for name, value in inputs.get("files", ()))
@@ -38,4 +39,5 @@ def trial_of(fields: dict[str, Any]) -> Trial:
         config=TrialConfig.model_validate(fields["config"]),
         inputs=Inputs(**{**inputs, "model": model, "files": files}),
         baseline_id=fields["baseline_id"],
+        known_ids=None if card is None else card.state_ids,
     )

@@ -55,7 +55,7 @@ def best_state(store: ObjectStore, trial: Trial, epoch: int | None, tags: Mappin
     """
     if epoch is None:
         return None
-    state_id = trial.lineage.state_ids[epoch]
+    state_id = trial.state_ids[epoch]
     is_stored = tags.get(labels.BEST_STATE) == labels.address_of(state_id) and labels.BEST_BITS in tags
     if is_stored or (state := store.get("states", state_id)) is None:
         return None

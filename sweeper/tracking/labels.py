@@ -68,7 +68,7 @@ def trial_tags(view: SweepView, trial: Trial, trunk_run: str | None) -> dict[str
     }
     if trial.baseline_id is not None:
         fork = trial.stop.start - 1
-        tags |= {"sweeper.fork_epoch": str(fork), "sweeper.fork_state": trial.lineage.state_ids[fork]}
+        tags |= {"sweeper.fork_epoch": str(fork), "sweeper.fork_state": trial.state_ids[fork]}
     return tags if trunk_run is None else {**tags, "sweeper.trunk_run": trunk_run}
 
 
@@ -82,7 +82,7 @@ def outcome_tags(view: SweepView, trial: Trial, summary: Mapping[str, Any]) -> d
     """
     tags: dict[str, str] = {}
     if (best := summary.get("best_epoch")) is not None:
-        tags[BEST_STATE] = address_of(trial.lineage.state_ids[best])
+        tags[BEST_STATE] = address_of(trial.state_ids[best])
     if summary.get("recovered") is not None:
         epochs = summary.get("recovery_loss_epochs")
         seen = summary["epochs_seen_after_window"]

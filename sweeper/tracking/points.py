@@ -130,7 +130,7 @@ def first_own_start_ms(view: SweepView, trial: Trial) -> int | None:
 
 
 def _records(view: SweepView, trial: Trial, epoch: int) -> list[Record]:
-    found: Iterable[Record] = view.records.get(trial.lineage.state_ids[epoch], ())
+    found: Iterable[Record] = view.records.get(trial.state_ids[epoch], ())
     return [record for record in found if record.item == TRAINING_ITEM or record.item in view.columns]
 
 
