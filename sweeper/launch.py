@@ -1,12 +1,12 @@
-"""The composition root of `run` and `plan`: joins spec, store, backend, tracking and display."""
+"""The composition root of `run`: joins spec, store, backend, tracking and display."""
 
 import os
 import shlex
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from types import FrameType
@@ -14,34 +14,22 @@ from typing import TYPE_CHECKING
 
 from sweeper.addresses import cluster_address
 from sweeper.driver import Outcome, Progress, Run, run_sweep
-from sweeper.errors import Problem, SpecError
 from sweeper.execution.base import Backend
 from sweeper.execution.devices import find_device, gpus_per_trial
-from sweeper.execution.prepare import ResolvedSweep, Resolver
-from sweeper.execution.reuse import changed_since, measurable_records, read_failures
-from sweeper.plan.estimate import PlanSummary, merged_text, summarize_plan
-from sweeper.plan.stock import Known, StockTaker
-from sweeper.records import Failure, val_loss_of
-from sweeper.reporting.load import open_view, trials_named
-from sweeper.sizes import disk_of
+from sweeper.execution.prepare import Resolver
+from sweeper.plan.estimate import merged_text
 from sweeper.spec.axes import expand
 from sweeper.spec.schema import SweepSpec
 from sweeper.specs import find_spec
-from sweeper.store.given import given_to_come
-from sweeper.store.lease import driven_sweep, held
-from sweeper.store.ledger import DamagedLedger, Ledger, ledger_path
-from sweeper.store.lost import lost_states
 from sweeper.store.objects import ObjectStore
-from sweeper.store.opening import find_store, open_store
-from sweeper.store.points import read_points
-from sweeper.store.shares import ask_share, asked_share
-from sweeper.tracking.address import checked_uri
+from sweeper.store.opening import open_store
+from sweeper.store.shares import asked_share
 from sweeper.tracking.base import NullTracker, Tracker
+from sweeper.tracking.sync import NO_TRACKING, tracking_uri
 
 if TYPE_CHECKING:
     from sweeper.search.searcher import Searcher
 
-NO_TRACKING = "off"
 _STOPPING = b"\nstopping after the epochs in progress, which takes some seconds; once more ends at once\n"
 FINISH_TRACKING_S = 300.0  # a thousand runs take minutes to log; what is left after that is for `sweeper sync`
 
@@ -152,88 +140,6 @@ def _searcher(resolver: Resolver, store: str) -> "Searcher":
     return Searcher(Space(resolver), open_store(store))
 
 
-def make_plan(spec_path: Path, store_path: str | Path, *, stand_in: bool, address: str | None = None) -> PlanSummary:
-    """Returns what a run would do; writes nothing.
-
-    Args:
-        spec_path: the spec's file, or a sweep of the store.
-        store_path: the store.
-        stand_in: as for a run.
-        address: Ray address; default: the spec's, else RAY_ADDRESS.
-
-    Raises:
-        SweeperError: the spec or the data does not allow a run.
-    """
-    named = find_spec(spec_path, store_path, stand_in=stand_in)
-    device = find_device("ray", cluster_address(address, named.spec))
-    store = find_store(store_path)
-    with named.located():
-        resolver = Resolver(named.spec, device=device.kind, device_model=device.model)
-        if named.spec.search is not None:
-            return _search_plan(resolver, store)
-        return _plan(resolver.resolve(expand(named.spec)), store)
-
-
-def _search_plan(resolver: Resolver, store: ObjectStore | None) -> PlanSummary:
-    """Returns the plan of the points that were asked, with the most that can come."""
-    from sweeper.search.batches import Space
-    from sweeper.search.forecast import with_points_to_come
-
-    space = Space(resolver)
-    asked = () if store is None else read_points(store, space.study_id)
-    return with_points_to_come(_plan(space.sweep_of(asked), store), space, len(asked))
-
-
-def _plan(sweep: ResolvedSweep, store: ObjectStore | None) -> PlanSummary:
-    first = given_to_come(store, sweep.trials, sweep.sources)
-    return replace(_fresh_plan(sweep) if store is None else _plan_behind(sweep, store), first=first)
-
-
-def _fresh_plan(sweep: ResolvedSweep) -> PlanSummary:
-    return _summary(sweep, {}, Known(val_loss={}, failed=frozenset(), has_state=lambda state: False), [])
-
-
-def _plan_behind(sweep: ResolvedSweep, store: ObjectStore) -> PlanSummary:
-    """Returns the plan of what a store does not hold yet."""
-    with readable_ledger(store) as ledger:
-        lost = lost_states(store)
-        measurable = measurable_records(sweep, ledger, store)
-        records = {state: found for state, found in measurable.items() if state not in lost}
-        recorded = ledger.val_losses()
-        seconds = [row.seconds for row in ledger.records(sweep.items_by_state) if row.seconds is not None]
-    known = Known(
-        val_loss={state: val_loss_of(rows) for state, rows in records.items()},
-        failed=read_failures(store, sweep.items_by_state).keys(),
-        has_state=set(store.keys("states")).__contains__,
-        partly={state: loss for state, loss in recorded.items() if state not in records},
-    )
-    changed = None if sweep.spec.search is not None else changed_since(store, sweep, recorded)
-    return replace(_summary(sweep, recorded, known, seconds), changed=changed)
-
-
-def _summary(
-    sweep: ResolvedSweep, recorded: Mapping[str, float], known: Known, seconds: Iterable[float]
-) -> PlanSummary:
-    stock = StockTaker(sweep.trials, sweep.tree, known).stock
-    rungs = sweep.spec.search.rungs if sweep.spec.search is not None else ()
-    disk = disk_of(sweep.trials, sweep.tree, sweep.spec.evaluation, len(rungs))
-    plan = summarize_plan(sweep.trials, sweep.tree, stock, recorded, seconds, sweep.spec.name, disk)
-    return replace(plan, merged=sweep.merged)
-
-
-@contextmanager
-def readable_ledger(store: ObjectStore) -> Iterator[Ledger]:
-    """Opens a store's ledger for reading; where there is none, or it is damaged, an index in memory takes its place."""
-    with ExitStack() as opened:
-        try:
-            ledger = opened.enter_context(closing(Ledger(ledger_path(store), read_only=True)))
-            ledger.verify()
-        except (FileNotFoundError, DamagedLedger):
-            ledger = opened.enter_context(closing(Ledger(None)))
-            ledger.catch_up(store)
-        yield ledger
-
-
 @contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
     """Turns Ctrl-C and SIGTERM into a request to stop after the epoch in progress; a second one ends at once."""
@@ -274,73 +180,6 @@ def _backend(name: str, progress: Progress, address: str | None, kept: ExitStack
     if kept is not None:
         kept.enter_context(connected(address))
     return RayBackend()
-
-
-def retry_failed(
-    name: str, store_path: str | Path, trial_ids: Iterable[str] = (), gpu: float | None = None
-) -> list[Failure]:
-    """Takes back the failures of a sweep, so that the next run tries again; nothing else is changed.
-
-    Args:
-        name: the sweep.
-        store_path: its store.
-        trial_ids: trials by their ids or the beginnings of these; default: all that failed.
-        gpu: least share of a GPU that each trial of the sweep gets from now on; 0: what the spec says; None: as before.
-
-    Returns:
-        What was taken back.
-
-    Raises:
-        StoreError: a driver uses the store; no trial has such an id.
-    """
-    store = open_store(store_path, create=False)
-    with held(store, name):
-        view = open_view(store, name)
-        states = {state for trial in trials_named(view, trial_ids) for state in trial.state_ids}
-        taken = [failure for state, failure in view.failures.items() if state in states]
-        for failure in taken:
-            store.drop("failures", failure.state_id)
-        if gpu is not None:
-            ask_share(store, name, gpu)
-    return taken
-
-
-def sync_sweep(name: str, store_path: str | Path, asked: str | None) -> str:
-    """Brings an MLflow server up to date with a sweep, which may be running; returns its URI.
-
-    Raises:
-        StoreError: there is no store, or no such sweep in it.
-        SpecError: it is no tracking URI.
-        TrackingError: the server cannot be reached.
-    """
-    from sweeper.tracking.mlflow_tracker import experiment_name, sync
-
-    store = open_store(store_path, create=False)
-    while True:
-        is_running, view = driven_sweep(store) == name, open_view(store, name)
-        uri = tracking_uri(asked, view.revision.spec, store)
-        if uri == NO_TRACKING:
-            remedy = "Name a server or a database with --tracking-uri"
-            raise SpecError(Problem(where=name, rule="is tracked somewhere", got=NO_TRACKING, remedy=remedy))
-        sync(view, uri, experiment_name(view), store, is_running=is_running)
-        if (driven_sweep(store) == name) == is_running:  # else a driver that began or ended meanwhile knows more
-            return uri
-
-
-def tracking_uri(asked: str | None, spec: SweepSpec, store: ObjectStore) -> str:
-    """Returns where a sweep is tracked: what was asked for, the spec, the environment, an SQLite file.
-
-    Raises:
-        SpecError: it is no tracking URI.
-    """
-    default = f"sqlite:///{store.local_folder / 'mlflow.db'}"
-    named = {
-        "--tracking-uri": asked,
-        "tracking.uri": spec.tracking.uri,
-        "MLFLOW_TRACKING_URI": os.environ.get("MLFLOW_TRACKING_URI"),
-    }
-    where, uri = next(((where, uri) for where, uri in named.items() if uri), ("", default))
-    return uri if uri == NO_TRACKING else checked_uri(uri, where)
 
 
 def _tracker(asked: str | None, spec: SweepSpec, store: ObjectStore, progress: Progress) -> Tracker:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.errors import ModelError, SpecError
-from sweeper.launch import make_plan
+from sweeper.preview import make_plan
 from sweeper.specs import find_spec
 
 SPEC = """\

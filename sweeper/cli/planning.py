@@ -21,7 +21,7 @@ def plan(spec: Path, store: str, stand_in: bool, address: str | None, as_json: b
     """Say what would be trained, shared and reused, and what it costs. Trains nothing."""
     import gc
 
-    from sweeper.launch import make_plan
+    from sweeper.preview import make_plan
 
     gc.disable()  # what a plan makes lives to its end, and looking for garbage in it takes a fifth of the time
     planned = make_plan(spec, store, stand_in=stand_in, address=address)

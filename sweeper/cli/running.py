@@ -161,7 +161,7 @@ def retry(
     """
     from dataclasses import asdict
 
-    from sweeper.launch import retry_failed
+    from sweeper.retry import retry_failed
     from sweeper.wording import counted
 
     if failed and trials:

@@ -43,9 +43,9 @@ def sync(store: str, stand_in: bool, sweep: str | None, tracking_uri: str | None
 
     The sweep may be running.
     """
-    from sweeper.launch import sync_sweep
     from sweeper.store.opening import open_store
     from sweeper.store.revisions import sweep_names
+    from sweeper.tracking.sync import sync_sweep
 
     known = sweep_names(open_store(store, create=False))
     for name in known if sweep is None else [name_of(sweep, stand_in)]:

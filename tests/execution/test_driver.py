@@ -12,8 +12,8 @@ from sweeper.execution.devices import Device, gpus_per_trial
 from sweeper.execution.local import LocalBackend
 from sweeper.execution.prepare import ResolvedSweep
 from sweeper.execution.worker_log import process_name
-from sweeper.launch import retry_failed
 from sweeper.records import GpuMemory
+from sweeper.retry import retry_failed
 from sweeper.store.ledger import LEDGER, remove_ledger
 from sweeper.store.local import LocalStore
 from sweeper.store.opening import open_store

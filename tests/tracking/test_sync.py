@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from sweeper import launch
 from sweeper.reporting.view import SweepView
 from sweeper.store.lease import held
 from sweeper.store.local import LocalStore
 from sweeper.tracking import mlflow_tracker
 from sweeper.tracking.mlflow_view import Server as Experiment
 from sweeper.tracking.projection import Run
+from sweeper.tracking.sync import sync_sweep
 
 from .conftest import Server, Sweep, put_state
 
@@ -44,14 +44,14 @@ def statuses(server: Server, sweep: Sweep) -> list[str]:
 
 def test_what_a_driver_trains_stays_running(server: Server, half: Sweep) -> None:
     with held(server.store, "small"):
-        launch.sync_sweep("small", server.store.root, server.uri)
+        sync_sweep("small", server.store.root, server.uri)
         assert statuses(server, half) == ["RUNNING", "FINISHED", "RUNNING"]
-        launch.sync_sweep("small", server.store.root, server.uri)
+        sync_sweep("small", server.store.root, server.uri)
         assert statuses(server, half) == ["RUNNING", "FINISHED", "RUNNING"]
-    launch.sync_sweep("small", server.store.root, server.uri)
+    sync_sweep("small", server.store.root, server.uri)
     assert statuses(server, half) == ["KILLED", "FINISHED", "KILLED"]
     with held(server.store, "small"):
-        launch.sync_sweep("small", server.store.root, server.uri)
+        sync_sweep("small", server.store.root, server.uri)
         assert statuses(server, half) == ["RUNNING", "FINISHED", "RUNNING"]
 
 
@@ -66,7 +66,7 @@ def test_what_another_sync_marked_meanwhile_is_running_again(server: Server, hal
 
 def test_a_driver_of_another_sweep_keeps_nothing_running(server: Server, half: Sweep) -> None:
     with held(server.store, "other"):
-        launch.sync_sweep("small", server.store.root, server.uri)
+        sync_sweep("small", server.store.root, server.uri)
     assert statuses(server, half) == ["KILLED", "FINISHED", "KILLED"]
 
 
@@ -83,7 +83,7 @@ def test_a_driver_that_ends_meanwhile_is_caught_up_with(
         sync(*args, is_running=is_running, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(mlflow_tracker, "sync", slow)
-    launch.sync_sweep("small", server.store.root, server.uri)
+    sync_sweep("small", server.store.root, server.uri)
     assert statuses(server, half) == ["FINISHED", "FINISHED", "FINISHED"]
 
 
