@@ -70,13 +70,12 @@ class SweepView:
     @cached_property
     def standing(self) -> Standing:
         """How its trials stand; a search's line in words is added by who shows it."""
-        losses = {state: loss for state, found in self.records.items() if (loss := _loss_among(found)) is not None}
         return Standing(
             sweep=self.revision.spec.name,
             revision=self.revision.number,
             is_stand_in=self.revision.spec.stand_in,
             trials=self.trials,
-            loss_of=losses.get,
+            loss_of=lambda state: _loss_among(self.records.get(state, ())),
             failures=self.failures,
         )
 
