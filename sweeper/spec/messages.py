@@ -12,6 +12,7 @@ from sweeper.spec.base import SpecModel
 from sweeper.spec.document import Path
 from sweeper.spec.fields import TAGS, known_keys, suggest
 from sweeper.spec.schema import TrialConfig
+from sweeper.spec.variants import DEFAULT_VARIANT
 
 _TYPES = {
     "bool_type": "true or false",
@@ -208,4 +209,4 @@ def _tag_on(path: Iterable[str | int], raw: Any) -> tuple[str | None, str | None
         for tag in TAGS if isinstance(section, Mapping) else ():
             if isinstance(value := section.get(tag), str):
                 found = tag, value
-    return found
+    return ("variant", DEFAULT_VARIANT) if found[0] is None and parts[:1] == ("model",) else found
