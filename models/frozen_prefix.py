@@ -10,6 +10,8 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
+from open_clip.transformer import QuickGELU
+from sweeper_models.activation import quick_gelu
 from sweeper_models.adapter import Cut
 from torch import Tensor, nn
 from torch.nn import functional
@@ -101,7 +103,9 @@ def add_attention(block: nn.Module, residual: Tensor, context: Tensor) -> Tensor
 
 def add_mlp(block: nn.Module, x: Tensor) -> Tensor:
     """Add the MLP of the normed residual stream to it, [B, R, W]."""
-    return x + block.mlp(block.ln_2(x))
+    mlp = block.mlp
+    activation = quick_gelu if isinstance(mlp.gelu, QuickGELU) else mlp.gelu
+    return x + mlp.c_proj(mlp.ln(activation(mlp.c_fc(block.ln_2(x)))))
 
 
 def attend(attn: nn.Module, normed: Tensor, row: Rows, mask: Tensor | None) -> Tensor:
