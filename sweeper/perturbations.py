@@ -61,6 +61,11 @@ class Disturbance:
                 rdms = changed
         return rdms
 
+    @property
+    def replaces_images(self) -> bool:
+        """Whether `images` returns any."""
+        return any(effect.images is not None for effect, _ in self._effects())
+
     def images(self, place: Place, shape: tuple[int, ...], statistics: TableStatistics) -> Floats | None:
         """Returns the images that replace a batch's own ([B or 1, 3, H, W]), None where they stay."""
         images = None

@@ -23,9 +23,10 @@ from sweeper.spec.perturbations.base import Place, TableStatistics
 from sweeper.spec.schema import Evaluation, TrialConfig
 from sweeper.tasks.base import Measured, NonFiniteLoss, TrainingState, Workbench
 from sweeper.tasks.batches import training_batches
+from sweeper.tasks.feeding import Batch, Stimuli
 from sweeper.tasks.numerics import set_numerics
 from sweeper.tasks.optimizers import build_optimizer, moments_of
-from sweeper.tasks.stimuli import CachedPrefix, FullForward, Stimuli
+from sweeper.tasks.stimuli import CachedPrefix, FullForward
 
 EVALUATION_CHUNK = 256
 
@@ -80,11 +81,10 @@ class BehaviorTask:
         updates = disturbance.updates()
         optimizer = build_optimizer(regime["optimizer"], state, updates)
         losses, sizes = [], []
-        for step, rows in enumerate(self._batches(disturbance, epoch)):
-            batch, targets = self._disturbed(disturbance, Place(epoch=epoch, step=step), rows)
+        for size, batch, targets in self._steps(disturbance, epoch):
             loss = functional.mse_loss(self._network.outputs(state.parameters, batch).float(), targets)
             losses.append(loss.detach())
-            sizes.append(len(rows))
+            sizes.append(size)
             if updates.enabled:
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -97,11 +97,12 @@ class BehaviorTask:
     def evaluate(self, state: TrainingState) -> Measured:
         """See `Task.evaluate`."""
         text = self._network.text(state.parameters)
-        squared, count = 0.0, 0
+        squared, count = torch.zeros((), dtype=torch.float64, device=self._device), 0
         predicted = list(self._parts(state, self._pool, self._split.val, "output", text))
         for rows, outputs in zip(_chunks(self._split.val), predicted, strict=True):
-            errors = functional.mse_loss(outputs, self._targets[rows].to(self._device), reduction="none")
-            squared += float(errors.sum(dtype=torch.float64))
+            targets = self._targets[rows].to(self._device, non_blocking=True)
+            errors = functional.mse_loss(outputs, targets, reduction="none")
+            squared += errors.sum(dtype=torch.float64)
             count += errors.numel()
         outputs_by_set = {
             OutputKey(set_id=set_id, layer=layer): self._layer_outputs(state, stimuli, layer, text)
@@ -112,7 +113,7 @@ class BehaviorTask:
             for layer in self._layers:
                 parts = predicted if layer == "output" else self._parts(state, self._pool, self._split.val, layer, text)
                 outputs_by_set[OutputKey(set_id=self._validation_id, layer=layer)] = _joined(parts)
-        values = {"val_loss": squared / count, "adapter_distance": self._distance(state)}
+        values = {"val_loss": float(squared) / count, "adapter_distance": self._distance(state)}
         return Measured(values=values, outputs=outputs_by_set)
 
     def review(self, state: TrainingState, values: Mapping[str, float], epoch: int) -> dict[str, float]:
@@ -125,13 +126,24 @@ class BehaviorTask:
         order = disturbance.order(epoch, len(rows))
         return training_batches(self._config.training, self._config.seeds.order, epoch, rows, order)
 
-    def _disturbed(
-        self, disturbance: Disturbance, place: Place, rows: NDArray[np.int64]
-    ) -> tuple[Mapping[str, Tensor], Tensor]:
-        targets = disturbance.targets(place, self._targets[rows].numpy(), self._statistics)
-        images = disturbance.images(place, (len(rows), 3, self._size, self._size), self._statistics)
-        batch = self._pool.batch(rows) if images is None else self._network.of_images(images, len(rows))
-        return batch, torch.from_numpy(targets).to(self._device)
+    def _steps(self, disturbance: Disturbance, epoch: int) -> Iterator[tuple[int, Batch, Tensor]]:
+        """Yields size, features and targets of each batch; the host never waits for the device."""
+        order = list(self._batches(disturbance, epoch))
+        batches = (
+            self._replaced(disturbance, epoch, order) if disturbance.replaces_images else self._pool.batches(order)
+        )
+        for step, (rows, batch) in enumerate(zip(order, batches, strict=True)):
+            place = Place(epoch=epoch, step=step)
+            targets = disturbance.targets(place, self._targets[rows].numpy(), self._statistics)
+            yield len(rows), batch, torch.from_numpy(targets).to(self._device, non_blocking=True)
+
+    def _replaced(self, disturbance: Disturbance, epoch: int, order: list[NDArray[np.int64]]) -> Iterator[Batch]:
+        """Yields the features of the images that stand for a batch's own."""
+        for step, rows in enumerate(order):
+            place = Place(epoch=epoch, step=step)
+            images = disturbance.images(place, (len(rows), 3, self._size, self._size), self._statistics)
+            assert images is not None
+            yield self._network.of_images(images, len(rows))
 
     def _layer_outputs(self, state: TrainingState, stimuli: Stimuli, layer: str, text: Tensor) -> NDArray[np.float32]:
         return _joined(self._parts(state, stimuli, np.arange(len(stimuli)), layer, text))
@@ -163,7 +175,7 @@ def _chunks(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
 
 
 def _joined(parts: Iterable[Tensor]) -> NDArray[np.float32]:
-    outputs: NDArray[np.float32] = torch.cat([part.cpu() for part in parts]).numpy()
+    outputs: NDArray[np.float32] = torch.cat(list(parts)).cpu().numpy()
     return outputs
 
 

@@ -12,39 +12,11 @@ from torch.func import functional_call
 from sweeper.data.features import FeatureCache
 from sweeper.data.images import ImageSet, Preprocessing
 from sweeper.spec.schema import Numerics
+from sweeper.tasks.feeding import Batch, Stimuli
 
 Parameters = Mapping[str, Tensor]
-Batch = Mapping[str, Tensor]
 
-RESIDENT_BYTES = 2**30  # smaller feature sets are held in memory, larger ones read through the memory map
 _STORAGE = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-
-
-class Stimuli:
-    """Features of an image set, ready to be gathered into batches."""
-
-    def __init__(self, features: Mapping[str, NDArray[Any]], dtype: torch.dtype, device: torch.device) -> None:
-        self._device = device
-        self._dtype = dtype
-        self._mapped = features
-        total = sum(array.nbytes for array in features.values())
-        self._resident = (
-            {name: self._tensor(array) for name, array in features.items()} if total <= RESIDENT_BYTES else None
-        )
-
-    def __len__(self) -> int:
-        return len(next(iter(self._mapped.values())))
-
-    def batch(self, rows: NDArray[np.int64]) -> Batch:
-        """Returns the features of some rows, [n, ...] by name."""
-        if self._resident is not None:
-            index = torch.from_numpy(rows).to(self._device)
-            return {name: tensor[index] for name, tensor in self._resident.items()}
-        return {name: self._tensor(array[rows]) for name, array in self._mapped.items()}
-
-    def _tensor(self, array: NDArray[Any]) -> Tensor:
-        tensor = torch.from_numpy(np.array(array))  # a copy: torch refuses read-only memory
-        return (tensor.view(self._dtype) if tensor.dtype != self._dtype else tensor).to(self._device)
 
 
 class Network(Protocol):
@@ -119,7 +91,7 @@ class PrefixFeed:
 
     def of_images(self, images: NDArray[np.float32], batch_size: int) -> Batch:
         """See `Network.of_images`."""
-        prefix = self._model.prefix(torch.from_numpy(images).to(self._device))
+        prefix = self._model.prefix(torch.from_numpy(images).to(self._device, non_blocking=True))
         return {name: tensor.expand(batch_size, *tensor.shape[1:]) for name, tensor in prefix.items()}
 
     def call(self, parameters: Parameters, verb: str, *args: Any, **kwargs: Any) -> Tensor:
@@ -150,7 +122,7 @@ class PixelFeed(PrefixFeed):
 
     def of_images(self, images: NDArray[np.float32], batch_size: int) -> Batch:
         """See `Network.of_images`."""
-        pixels = torch.from_numpy(images).to(self._device)
+        pixels = torch.from_numpy(images).to(self._device, non_blocking=True)
         return {"pixels": pixels.expand(batch_size, *pixels.shape[1:])}
 
 

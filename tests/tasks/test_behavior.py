@@ -335,7 +335,7 @@ def test_published_noise_repeats_in_a_window_and_fresh_noise_does_not(engine, ta
     for noise, repeats in (("published", True), ("fresh", False)):
         fields = {"kind": "random_target", "noise": noise, "start": 1, "length": 2}
         frozen = engine.regime(fields, {"kind": "freeze", "start": 1, "length": 2})
-        targets = [task._disturbed(_disturbance(frozen), _place(epoch), np.arange(8))[1] for epoch in (1, 2)]
+        targets = [next(task._steps(_disturbance(frozen), epoch))[2] for epoch in (1, 2)]
         assert torch.equal(*targets) is repeats
 
 
@@ -343,12 +343,6 @@ def _disturbance(regime):
     from sweeper.perturbations import Disturbance
 
     return Disturbance.of(regime)
-
-
-def _place(epoch):
-    from sweeper.spec.perturbations.base import Place
-
-    return Place(epoch=epoch, step=0)
 
 
 def test_a_loss_that_is_not_finite_is_named_with_its_batch(engine, task):

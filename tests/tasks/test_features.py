@@ -13,7 +13,6 @@ import torch
 from sweeper.data.features import FeatureCache
 from sweeper.store.local import LocalStore
 from sweeper.tasks.base import Workbench
-from sweeper.tasks.stimuli import Stimuli
 
 
 def numbers(rows: range) -> dict[str, np.ndarray]:
@@ -115,17 +114,6 @@ def test_storage_types_round_as_torch_does(engine, storage):
         assert torch.equal(stored[name], tensor.to(dtype))
     loss = engine.task(numerics={"features": storage}).evaluate(engine.task().init_state(1)).values["val_loss"]
     assert loss == pytest.approx(engine.task().evaluate(engine.task().init_state(1)).values["val_loss"], rel=0.02)
-
-
-def test_large_sets_are_read_through_the_map(tmp_path, monkeypatch):
-    monkeypatch.setattr("sweeper.tasks.stimuli.RESIDENT_BYTES", 0)
-    found = FeatureCache(tmp_path).get({"a": 1}, 10, numbers)
-    rows = np.array([7, 0, 7])
-    mapped = Stimuli(found, torch.float32, torch.device("cpu"))
-    monkeypatch.undo()
-    resident = Stimuli(found, torch.float32, torch.device("cpu"))
-    assert len(mapped) == len(resident) == 10
-    assert torch.equal(mapped.batch(rows)["square"], resident.batch(rows)["square"])
 
 
 def entries(root: Path) -> set[str]:

@@ -13,7 +13,8 @@ from torch import Tensor
 from sweeper.data.features import FeatureCache
 from sweeper.data.images import ImageSet, Preprocessing
 from sweeper.spec.schema import Numerics
-from sweeper.tasks.stimuli import Batch, Parameters, PixelFeed, PrefixFeed, Stimuli
+from sweeper.tasks.feeding import Batch, Stimuli
+from sweeper.tasks.stimuli import Parameters, PixelFeed, PrefixFeed
 
 CHUNK = 64  # images that go through the tower at once where no gradient is wanted
 
