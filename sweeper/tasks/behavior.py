@@ -39,19 +39,8 @@ class BehaviorTask:
         set_numerics(config.numerics, workbench.device)
         self._config, self._device = config, torch.device(workbench.device)
         backbone = load_backbone(weights_of(config.model))
-        adapter = config.model.adapter
-        self._model = ClipHba(
-            backbone,
-            AdapterConfig(
-                rank=adapter.rank,
-                alpha=adapter.alpha,
-                vision_layers=adapter.vision_layers,
-                text_layers=adapter.text_layers,
-                dora=adapter.dora,
-                init=adapter.init,
-            ),
-            seed=config.seeds.init,
-        ).to(self._device)
+        adapter = AdapterConfig(**config.model.adapter.model_dump())
+        self._model = ClipHba(backbone, adapter, seed=config.seeds.init).to(self._device)
         dataset = dataset_of(config)
         self._targets = torch.from_numpy(dataset.targets)
         self._statistics = TableStatistics.of(dataset.targets)
