@@ -60,11 +60,15 @@ class Traffic(TorchDispatchMode):
         return result
 
 
+def pool_size(images: int) -> int:
+    """Returns the number of images of which the published 80 % are so many, rounded down: 1,806 for 1,444."""
+    return math.ceil((images + 0.5) / 0.8)
+
+
 def resolved(folder: Path, backbone: str, images: int, device: str, precision: str) -> ResolvedSweep:
     """Returns one undisturbed trial of the published configuration on drawn images."""
     manifest = folder / "drawn.yaml"
-    pool = math.ceil((images + 0.5) / 0.8)  # of which 80 % are that many: 1,806 for 1,444
-    generator = f"{{name: drawings, num_train: {pool}, num_test: 48, seed: 1}}"
+    generator = f"{{name: drawings, num_train: {pool_size(images)}, num_test: 48, seed: 1}}"
     manifest.write_text(f"name: drawn\nsource: drawn here\nlicence: none\ngenerator: {generator}\n")
     spec = {
         "name": "gpu_epoch",

@@ -4,18 +4,21 @@ All three are the same network with the same adapters, loss and AdamW (docs/meth
 weights. The published style, written from docs/methods.md 1.8, pushes every image through the whole vision tower
 and the 66 prompts one at a time through the whole text tower; the second takes the prompts as one batch; ours
 starts behind the first adapter. Prompts have the tokenizer's 77 tokens in the first two ways, and a forward makes
-the effective weights of DoRA anew for each pass of a tower, as the study's code does. The ways take turns within a
-repeat, so that a busy machine slows all of them; ours makes 8 steps a turn, since its steps follow each other in
-training, too. Ratios are medians over repeats of CPU time. The losses of all ways must agree. Freed memory is kept by
-all ways, as in a worker.
+the effective weights of DoRA anew for each pass of a tower, as the study's code does. Each way has a
+process of its own, and they take turns within a repeat, so that a busy machine slows all of them; ours makes 8 steps
+a turn, since its steps follow each other in training, too. Like a worker, the process of ours keeps the memory that it
+frees; the others handle memory as the C library does by itself. Ratios are medians over repeats of CPU time. The losses
+of all ways must agree.
 
     python benchmarks/training_step.py --model ViT-B-32:64 --model ViT-L-14:16 --json
 """
 
 import json
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from typing import Any
 
 import click
@@ -75,21 +78,41 @@ def step(forward: Forward, targets: Tensor, optimizer: torch.optim.Optimizer) ->
     return float(loss.detach())
 
 
-def measure(name: str, batch_size: int, repeats: int) -> dict[str, Any]:
-    """Times all ways on one architecture."""
+def serve(way: str, name: str, batch_size: int, threads: int, turns: Connection) -> None:
+    """Makes the steps of one way in this process whenever it is its turn; sends CPU seconds per step and the loss."""
+    torch.set_num_threads(threads)
+    if way == "ours":
+        keep_freed_memory()
     model = build(name)
     forwards, targets = ways(model, batch_size)
     parameters = list(trainable_parameters(model).values())
     optimizer = torch.optim.AdamW(parameters, lr=0.0, weight_decay=0.0)  # the same numbers in every step
-    seconds: dict[str, list[float]] = {way: [] for way in forwards}
+    for _ in range(STEPS[way]):  # first calls allocate
+        step(forwards[way], targets, optimizer)
+    turns.send("ready")
+    while turns.recv():
+        began = time.process_time()
+        losses = [step(forwards[way], targets, optimizer) for _ in range(STEPS[way])]
+        turns.send(((time.process_time() - began) / STEPS[way], losses[-1]))
+
+
+def measure(name: str, batch_size: int, repeats: int, threads: int) -> dict[str, Any]:
+    """Times all ways on one architecture."""
+    context = multiprocessing.get_context("spawn")
+    seconds: dict[str, list[float]] = {way: [] for way in STEPS}
     losses: dict[str, float] = {}
-    step(forwards["ours"], targets, optimizer)  # first calls allocate
+    turns = {}
+    for way in STEPS:
+        turns[way], theirs = context.Pipe()
+        context.Process(target=serve, args=(way, name, batch_size, threads, theirs), daemon=True).start()
+        turns[way].recv()
     for _ in range(repeats):
-        for way, forward in forwards.items():
-            began = time.process_time()
-            for _ in range(STEPS[way]):
-                losses[way] = step(forward, targets, optimizer)
-            seconds[way].append((time.process_time() - began) / STEPS[way])
+        for way, turn in turns.items():
+            turn.send(True)
+            taken, losses[way] = turn.recv()
+            seconds[way].append(taken)
+    for turn in turns.values():
+        turn.send(False)
     spread = (max(losses.values()) - min(losses.values())) / losses["batched_text"]
     assert spread < 1e-5, f"the ways differ: {losses}"
 
@@ -100,7 +123,7 @@ def measure(name: str, batch_size: int, repeats: int) -> dict[str, Any]:
         "model": name,
         "batch_size": batch_size,
         "repeats": repeats,
-        "threads": torch.get_num_threads(),
+        "threads": threads,
         **{f"{way}_s": round(statistics.median(times), 3) for way, times in seconds.items()},
         "ratio_vs_batched_text": round(statistics.median(ratio("batched_text")), 1),
         "ratio_vs_published": round(statistics.median(ratio("published")), 1),
@@ -119,12 +142,10 @@ def measure(name: str, batch_size: int, repeats: int) -> dict[str, Any]:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def main(models: tuple[str, ...], repeats: int, threads: int, as_json: bool) -> None:
     """Prints a row per model."""
-    torch.set_num_threads(threads)
-    keep_freed_memory()
     rows = []
     for asked in models:
         name, _, batch = asked.partition(":")
-        rows.append(measure(name, int(batch or 64), repeats))
+        rows.append(measure(name, int(batch or 64), repeats, threads))
         if not as_json:
             click.echo("\n".join(f"{key:<28} {value}" for key, value in rows[-1].items()) + "\n")
     if as_json:
