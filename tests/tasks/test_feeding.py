@@ -6,7 +6,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sweeper.data.features import FeatureCache
-from sweeper.tasks.feeding import Stimuli
+from sweeper.tasks.feeding import Stimuli, room_for_features
 from sweeper.tasks.state import dump_state
 
 ORDER = [np.array([7, 0, 7]), np.array([2, 9, 1]), np.array([3, 4, 5]), np.array([8])]
@@ -97,3 +97,11 @@ def test_an_epoch_looks_at_its_numbers_once_however_many_steps_it_has(engine):
             task.train_epoch(state, regime, 1)
         counts.append(reads.count)
     assert counts[0] == counts[1] <= 3
+
+
+@pytest.mark.parametrize(("share", "room"), [(1.0, 4_000), (0.25, 4_000), (0.06, 1_400)])
+def test_half_of_what_this_process_can_still_have_of_a_gpu_is_for_features(monkeypatch, share, room):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (8_000, 80_000))
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: share)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 2_000)
+    assert room_for_features(torch.device("cuda")) == room
