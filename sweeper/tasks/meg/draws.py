@@ -34,4 +34,4 @@ class Draws:
         return eps, self._tensor(small)
 
     def _tensor(self, values: np.typing.NDArray[np.float32]) -> Tensor:
-        return torch.from_numpy(values).to(self._device)
+        return torch.from_numpy(values).to(self._device, non_blocking=True)

@@ -81,7 +81,7 @@ class LayerFeed:
         times: NDArray[np.int64] | None,
     ) -> Tensor:
         """Returns scores over time, [T', n, D]; see `ClipHbaMeg.embeddings`."""
-        index = None if times is None else torch.from_numpy(times).to(layers.device)
+        index = None if times is None else torch.from_numpy(times).to(layers.device, non_blocking=True)
         return self._feed.call(parameters, "embeddings", layers, noise=noise, jitter=jitter, times=index)
 
     def _from(self, parameters: Parameters, batch: Batch) -> Tensor:

@@ -81,7 +81,7 @@ class NeuralTargets:
         return {}
 
     def _pairs(self, rdms: NDArray[np.float32]) -> Tensor:
-        return torch.from_numpy(_triangles(rdms, self.times)).to(self._device)
+        return torch.from_numpy(_triangles(rdms, self.times)).to(self._device, non_blocking=True)
 
 
 def _triangles(rdms: NDArray[np.float32], times: NDArray[np.int64]) -> NDArray[np.float32]:
