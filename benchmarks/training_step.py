@@ -8,7 +8,7 @@ the effective weights of DoRA anew for each pass of a tower, as the study's code
 process of its own, and they take turns within a repeat, so that a busy machine slows all of them; ours makes 8 steps
 a turn, since its steps follow each other in training, too. Like a worker, the process of ours keeps the memory that it
 frees; the others handle memory as the C library does by itself. Ratios are medians over repeats of CPU time. The losses
-of all ways must agree.
+of all ways must agree. `arithmetic_vs_*` are the ratios of multiplications and additions, by torch's counter.
 
     python benchmarks/training_step.py --model ViT-B-32:64 --model ViT-L-14:16 --json
 """
@@ -31,6 +31,7 @@ from sweeper_models.configs import read_config
 from sweeper_models.dora import trainable_parameters
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from sweeper.tasks.numerics import keep_freed_memory
 
@@ -87,9 +88,11 @@ def serve(way: str, name: str, batch_size: int, threads: int, turns: Connection)
     forwards, targets = ways(model, batch_size)
     parameters = list(trainable_parameters(model).values())
     optimizer = torch.optim.AdamW(parameters, lr=0.0, weight_decay=0.0)  # the same numbers in every step
-    for _ in range(STEPS[way]):  # first calls allocate
+    with FlopCounterMode(display=False) as counter:
         step(forwards[way], targets, optimizer)
-    turns.send("ready")
+    for _ in range(STEPS[way] - 1):  # first calls allocate
+        step(forwards[way], targets, optimizer)
+    turns.send(counter.get_total_flops())
     while turns.recv():
         began = time.process_time()
         losses = [step(forwards[way], targets, optimizer) for _ in range(STEPS[way])]
@@ -101,11 +104,12 @@ def measure(name: str, batch_size: int, repeats: int, threads: int) -> dict[str,
     context = multiprocessing.get_context("spawn")
     seconds: dict[str, list[float]] = {way: [] for way in STEPS}
     losses: dict[str, float] = {}
+    operations: dict[str, int] = {}
     turns = {}
     for way in STEPS:
         turns[way], theirs = context.Pipe()
         context.Process(target=serve, args=(way, name, batch_size, threads, theirs), daemon=True).start()
-        turns[way].recv()
+        operations[way] = turns[way].recv()
     for _ in range(repeats):
         for way, turn in turns.items():
             turn.send(True)
@@ -131,6 +135,8 @@ def measure(name: str, batch_size: int, repeats: int, threads: int) -> dict[str,
             round(value, 1) for value in (ratio("batched_text")[0], ratio("batched_text")[-1])
         ],
         "ratio_vs_published_range": [round(value, 1) for value in (ratio("published")[0], ratio("published")[-1])],
+        "arithmetic_vs_batched_text": round(operations["batched_text"] / operations["ours"], 1),
+        "arithmetic_vs_published": round(operations["published"] / operations["ours"], 1),
         "relative_loss_difference": spread,
     }
 
