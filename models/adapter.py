@@ -1,7 +1,8 @@
 """Describe the adapters and where they cut the towers; free of torch, so that planning can use it."""
 
+import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -91,6 +92,30 @@ def text_cut(config: Mapping[str, Any], adapter: AdapterConfig) -> Cut:
     """Find the cut of the text tower; `config` is an open_clip model configuration."""
     layers = config["text_cfg"]["layers"]
     return find_cut(layers, adapter.text_layers, adapter.targets, where="adapter.text_layers")
+
+
+_EMBEDDING_LAYER = ("class_embedding", "positional_embedding", "token_embedding.", "conv1.", "ln_pre.")
+
+
+def lies_before(cut: Cut, name: str) -> bool:
+    """Tell whether a tensor of a tower, by its name in it, is needed by the prefix alone."""
+    found = re.fullmatch(r"transformer\.resblocks\.(\d+)\.(.+)", name)
+    if found is None:
+        return name.startswith(_EMBEDDING_LAYER)
+    block, part = int(found[1]), found[2]
+    if block != cut.block:
+        return block < cut.block
+    return part.startswith(("ln_1.", "attn.in_proj", *(("attn.out_proj",) if cut.at == "mlp" else ())))
+
+
+def prefix_names(names: Iterable[str], vision: Cut, text: Cut) -> list[str]:
+    """List which tensors of a CLIP, by their names in open_clip, are needed by the prefixes of both towers alone."""
+    inside = "visual."
+    return [
+        name
+        for name in names
+        if (lies_before(vision, name.removeprefix(inside)) if name.startswith(inside) else lies_before(text, name))
+    ]
 
 
 def prefix_shapes(

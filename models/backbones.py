@@ -4,13 +4,15 @@ import copy
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-import safetensors.torch
+import safetensors
 import torch
 from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
+from sweeper_models.adapter import Cut, prefix_names
 from sweeper_models.configs import TINY_CLIP, TINY_CLIP_DIR, read_config
 from sweeper_models.errors import WeightsMismatch
 from sweeper_models.weights import Activation, WeightsFile
@@ -31,6 +33,7 @@ class Backbone:
         image_size: height and width of the images in pixels.
         embed_dim: E, width of the joint space.
         logit_scale: the frozen parameter; outputs are scaled by its exponential.
+        behind: the cuts of vision and text tower before which nothing was loaded; None: all is there.
     """
 
     clip: CLIP
@@ -42,25 +45,36 @@ class Backbone:
     image_size: int
     embed_dim: int
     logit_scale: float
+    behind: tuple[Cut, Cut] | None = None
 
 
-def load_backbone(weights: WeightsFile, *, tokenize: Tokenize | None = None) -> Backbone:
+def load_backbone(
+    weights: WeightsFile, *, tokenize: Tokenize | None = None, behind: tuple[Cut, Cut] | None = None
+) -> Backbone:
     """Build the network of located weights on the CPU; every key of file and network must match.
 
     float32 files are mapped, not read: workers of a node share the pages, and blocks that nobody runs are never loaded.
+
+    Args:
+        weights: where they are.
+        tokenize: of the text tower; default: the backbone's own.
+        behind: cuts of vision and text tower: what only their prefixes need is left out, as tensors without values.
     """
     config = read_config(weights.config_name)
     if tokenize is None:
         tokenize = _tokenizer_of(weights.config_name, config)
     if weights.path is None:
         seed = int(weights.sha256.removeprefix("random:"))
-        return random_backbone(
+        drawn = random_backbone(
             config, activation=weights.activation, seed=seed, tokenize=tokenize, config_name=weights.config_name
         )
+        return drawn if behind is None else _without_prefix(drawn, behind)
     with torch.random.fork_rng(devices=[]):
         clip = build_clip(config, activation=weights.activation, device="meta")
-    _assign(clip, safetensors.torch.load_file(weights.path), where=str(weights.path))
-    return _freeze(clip, tokenize, config, weights.config_name, weights.sha256, weights.activation)
+    left_out = prefix_names(clip.state_dict(), *behind) if behind is not None else []
+    _assign(clip, weights.path, left_out)
+    backbone = _freeze(clip, tokenize, config, weights.config_name, weights.sha256, weights.activation)
+    return replace(backbone, behind=behind)
 
 
 def random_backbone(
@@ -136,15 +150,35 @@ def _tokenizer_of(config_name: str, config: Mapping[str, Any]) -> Tokenize:
     return SimpleTokenizer(context_length=context_length)
 
 
-def _assign(clip: CLIP, state: Mapping[str, Tensor], *, where: str) -> None:
+def _without_prefix(backbone: Backbone, behind: tuple[Cut, Cut]) -> Backbone:
+    """Replace what only the prefixes need by tensors without values, in place: random weights are drawn in one row."""
+    clip = backbone.clip
+    for name in prefix_names(clip.state_dict(), *behind):
+        owner, _, leaf = name.rpartition(".")
+        empty = torch.empty_like(clip.get_parameter(name), device="meta")
+        setattr(clip.get_submodule(owner), leaf, nn.Parameter(empty, requires_grad=False))
+    return replace(backbone, behind=behind)
+
+
+def _assign(clip: CLIP, path: Path, left_out: Sequence[str]) -> None:
     """Put the tensors of a file into a network on the meta device, as they lie (no second copy in memory)."""
     expected = clip.state_dict()
-    problems = [f"missing {key}" for key in expected if key not in state]
-    problems += [f"unexpected {key}" for key in state if key not in expected]
+    with safetensors.safe_open(path, framework="pt") as file:
+        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (no mapping)
+        _require_keys(expected, shapes, where=str(path))
+        state = {key: file.get_tensor(key).float() for key in shapes if key not in set(left_out)}
+    clip.load_state_dict(state, assign=True, strict=False)
+    clip.attn_mask = torch.full(clip.attn_mask.shape, float("-inf")).triu_(1)  # not in the file: rebuilt
+
+
+def _require_keys(expected: Mapping[str, Tensor], found: Mapping[str, tuple[int, ...]], *, where: str) -> None:
+    """Refuse a file whose tensors are not exactly those of the network, by name and shape."""
+    problems = [f"missing {key}" for key in expected if key not in found]
+    problems += [f"unexpected {key}" for key in found if key not in expected]
     problems += [
-        f"{key} is {tuple(state[key].shape)}, not {tuple(tensor.shape)}"
+        f"{key} is {found[key]}, not {tuple(tensor.shape)}"
         for key, tensor in expected.items()
-        if key in state and state[key].shape != tensor.shape
+        if key in found and found[key] != tuple(tensor.shape)
     ]
     if problems:
         shown = "; ".join(problems[:20]) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
@@ -154,8 +188,6 @@ def _assign(clip: CLIP, state: Mapping[str, Tensor], *, where: str) -> None:
             got=f"{where}: {shown}",
             remedy="Name the backbone these weights belong to.",
         )
-    clip.load_state_dict({key: tensor.float() for key, tensor in state.items()}, assign=True)
-    clip.attn_mask = torch.full(clip.attn_mask.shape, float("-inf")).triu_(1)  # not in the file: rebuilt
 
 
 def _freeze(

@@ -9,7 +9,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from sweeper_models.adapter import AdapterConfig, Cut, prefix_signature, text_cut, vision_cut
+from sweeper_models.adapter import (
+    SIGNATURE_VERSION,
+    AdapterConfig,
+    Cut,
+    prefix_names,
+    prefix_signature,
+    text_cut,
+    vision_cut,
+)
 from sweeper_models.backbones import Backbone, share
 from sweeper_models.dora import inject_adapters, reset_adapters
 from sweeper_models.frozen_prefix import Prefix, run_prefix, run_suffix
@@ -42,7 +50,7 @@ class ClipHba(nn.Module):
         """Build the model.
 
         Args:
-            backbone: the frozen network; it stays untouched.
+            backbone: the frozen network; it stays untouched. Of one loaded behind the cuts only prefixes can be scored.
             adapter: what is adapted and how.
             prompts: D texts, one per output.
             seed: of the adapters' start.
@@ -64,6 +72,8 @@ class ClipHba(nn.Module):
         self.reset_adapters(seed)
         self.dropped = False
         self.eval()
+        if backbone.behind is not None:
+            self.drop_frozen_prefix()
 
     def forward(self, images: Tensor) -> Tensor:
         """Score images by the full network, prompts included; the oracle of the cached path.
@@ -156,18 +166,9 @@ class ClipHba(nn.Module):
 
         Memory is freed once the backbone is dropped as well. Call it before moving the model to a device.
         """
-        if self.dropped:
-            return
-        self.dropped = True
-        visual, text = self.clip.visual, self.clip
-        _drop(visual, ("conv1", "ln_pre", "class_embedding", "positional_embedding"))
-        _drop(text, ("token_embedding", "positional_embedding"))
-        _drop_blocks(visual.transformer.resblocks, self.vision_cut)
-        _drop_blocks(text.transformer.resblocks, self.text_cut)
-        if self.vision_cut.at == "embedding":
-            _drop(visual, ("ln_post", "proj"))
-        if self.text_cut.at == "embedding":
-            _drop(text, ("ln_final", "text_projection"))
+        if not self.dropped:
+            self.dropped = True
+            drop_prefix(self.clip, self.vision_cut, self.text_cut)
 
     def _require_all(self) -> None:
         if self.dropped:
@@ -226,16 +227,22 @@ def adapted_names(config: Mapping[str, Any], adapter: AdapterConfig) -> list[str
     ]
 
 
-def _drop_blocks(blocks: nn.ModuleList, cut: Cut) -> None:
-    for index in range(cut.block):
-        blocks[index] = nn.Identity()  # keeps the numbers in the names of the blocks behind
-    if cut.at != "embedding":
-        _drop(blocks[cut.block], ("ln_1",))
-        _drop(blocks[cut.block].attn, ("in_proj_weight", "in_proj_bias"))
-    if cut.at == "mlp":
-        _drop(blocks[cut.block].attn, ("out_proj",))
+def drop_prefix(clip: nn.Module, vision: Cut, text: Cut) -> None:
+    """Let go of the tensors of a CLIP that only the prefixes of its towers need."""
+    for name in prefix_names(dict(clip.named_parameters()), vision, text):
+        owner, _, leaf = name.rpartition(".")
+        setattr(clip.get_submodule(owner), leaf, None)
 
 
-def _drop(module: nn.Module, names: Sequence[str]) -> None:
-    for name in names:
-        setattr(module, name, None)
+def text_signature(backbone: Backbone, adapter: AdapterConfig, prompts: Sequence[str] = PROMPTS) -> dict[str, Any]:
+    """Describe everything that can change the constant part of the prompts, as plain JSON values."""
+    cut = text_cut(backbone.config, adapter)
+    return {
+        "version": SIGNATURE_VERSION,
+        "weights_sha256": backbone.weights_sha256,
+        "activation": backbone.activation,
+        "embed_dim": backbone.config["embed_dim"],
+        "text": {key: value for key, value in sorted(backbone.config["text_cfg"].items()) if key != "block_type"},
+        "cut": {"block": cut.block, "at": cut.at, "rows": cut.rows},
+        "tokens": backbone.tokenize(list(prompts)).tolist(),
+    }

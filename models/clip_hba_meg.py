@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from sweeper_models.adapter import AdapterConfig, Magnitude, prefix_signature, vision_cut
 from sweeper_models.backbones import Backbone, share
-from sweeper_models.clip_hba import CLS, adapted_names
+from sweeper_models.clip_hba import CLS, adapted_names, drop_prefix
 from sweeper_models.dora import freeze_magnitudes, inject_adapters, reset_adapters, trainable_parameters
 from sweeper_models.errors import AdapterMismatch, TensorMismatch
 from sweeper_models.frozen_prefix import Prefix, resume, run_blocks, split
@@ -51,7 +51,7 @@ class ClipHbaMeg(nn.Module):
         """Build the model.
 
         Args:
-            backbone: the frozen network; it stays untouched.
+            backbone: the frozen network; it stays untouched. Of one loaded behind the cuts only prefixes can be scored.
             adapter: what is adapted in the last `vision_layers` blocks; `text_layers` is 0.
             text: float32 [D, E], features of the prompts before normalisation; they stay as they are.
             alpha: [T], the visual scaler at each time, 0 or more.
@@ -94,6 +94,9 @@ class ClipHbaMeg(nn.Module):
         self._hold("noise", noise)
         self._hold("text", functional.normalize(text.detach().float(), dim=-1))
         self.reset_parameters(seed)
+        self.dropped = backbone.behind is not None
+        if self.dropped:
+            drop_prefix(self.clip, self.vision_cut, self.vision_cut)
         self.eval()
 
     def layers(self, images: Tensor) -> Tensor:
@@ -108,6 +111,7 @@ class ClipHbaMeg(nn.Module):
         Returns:
             float32 [B, L, E].
         """
+        self._require_all()
         visual = self.clip["visual"]
         x, rows = visual._embeds(images), []
         for block in visual.transformer.resblocks:
@@ -126,6 +130,7 @@ class ClipHbaMeg(nn.Module):
             Tensors [B, ...] by name; names and shapes stand in `prefix_signature()["tensors"]`: `layers`, the output of
             the blocks before the first adapted one, and what that block needs.
         """
+        self._require_all()
         visual, cut = self.clip["visual"], self.vision_cut
         blocks = visual.transformer.resblocks
         rows = []
@@ -226,6 +231,10 @@ class ClipHbaMeg(nn.Module):
     def train(self, mode: bool = True) -> "ClipHbaMeg":
         """Stay in eval mode whatever is asked."""
         return super().train(False)
+
+    def _require_all(self) -> None:
+        if self.dropped:
+            raise RuntimeError("the frozen prefix was not loaded: only cached prefixes can be scored")
 
     def _project(self, rows: list[Tensor]) -> Tensor:
         """Project CLS rows, L' times [B, W], to [B, L', E]."""
