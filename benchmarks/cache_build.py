@@ -86,7 +86,7 @@ def cached(model: ClipHba, images: ImageSet, size: int, features: str, folder: P
     """Builds the cache entry in an empty folder; returns its bytes, too."""
     began = now()
     cache = FeatureCache(folder, chunk=CHUNK)
-    PrefixFeed(model, size, Preprocessing(), Numerics(features=features), cache).stimuli(images)
+    PrefixFeed(model, lambda: model, size, Preprocessing(), Numerics(features=features), cache).stimuli(images)
     return since(began), sum(path.stat().st_size for path in folder.rglob("*.npy"))
 
 

@@ -18,6 +18,7 @@ from sweeper.execution.base import Backend
 from sweeper.execution.devices import find_device, gpus_per_trial
 from sweeper.execution.prepare import Resolver
 from sweeper.plan.estimate import merged_text
+from sweeper.sizes import require_room
 from sweeper.spec.axes import expand
 from sweeper.spec.schema import SweepSpec
 from sweeper.specs import find_spec
@@ -104,6 +105,7 @@ def launch(request: Request, progress: Progress) -> Outcome:
         resolver = Resolver(spec, device=device.kind, device_model=device.model)
         asks = None if spec.search is None else _searcher(resolver, request.store)
         sweep = resolver.resolve(expand(spec)) if asks is None else asks.asked_before
+        require_room(sweep.trials, spec.evaluation, spec.resources.cache_gb)
     on_gpu = resolver.computes_on("cuda")
     store = open_store(request.store)
     if sweep.merged and asks is None:

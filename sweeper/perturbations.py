@@ -74,5 +74,10 @@ class Disturbance:
                 images = effect.images(fields, place, shape, statistics)
         return images
 
+    @property
+    def repeats_images(self) -> bool:
+        """Tells whether what replaces them is the same in every epoch of a window: a constant, or published noise."""
+        return all(fields.get("noise") != "fresh" for effect, fields in self._effects() if effect.images is not None)
+
     def _effects(self) -> Iterator[tuple[Effect, Fields]]:
         return ((KINDS[fields["kind"]].effect, fields) for fields in self.active)

@@ -10,7 +10,15 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.status import Status
 
 from sweeper.wording import counted
@@ -33,6 +41,9 @@ class QuietProgress:
         """Shows nothing."""
 
     def epoch(self, done: "EpochDone", waiting: int) -> None:
+        """Shows nothing."""
+
+    def features(self, done: int, total: int) -> None:
         """Shows nothing."""
 
     def note(self, text: str) -> None:
@@ -79,6 +90,13 @@ class LineProgress(QuietProgress):
             rate = self._done / max(now - self._began, 1e-9)
             self.note(f"{counted(self._done, 'epoch')} trained, at most {waiting} to go, {rate:.1f} per second")
 
+    def features(self, done: int, total: int) -> None:
+        """Says how far they are, every few seconds; what takes less is not worth a line."""
+        with self._lock:
+            is_due = time.monotonic() - self._last >= LINE_EVERY_S
+        if is_due:
+            self.note(f"frozen features: {done:,} of {total:,} computed, once for all trials")
+
     def note(self, text: str) -> None:
         """Writes a line."""
         with self._lock:
@@ -110,6 +128,7 @@ class BarProgress(QuietProgress):
         self._console = console or Console(stderr=True)
         self._status: Status | None = None
         self._bar: Progress | None = None
+        self._features: TaskID | None = None
         self._done = 0
 
     def phase(self, text: str) -> None:
@@ -126,10 +145,10 @@ class BarProgress(QuietProgress):
         """Draws an empty bar."""
         self.stop()
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        ending = (TextColumn("epochs"), TimeRemainingColumn())
+        ending = (TextColumn("{task.fields[unit]}"), TimeRemainingColumn())
         self._done = 0
         self._bar = Progress(*columns, *ending, console=self._console, transient=True)
-        self._task = self._bar.add_task(f"{trials} trials", total=epochs)
+        self._task = self._bar.add_task(f"{trials} trials", total=epochs, unit="epochs")
         self._bar.start()
 
     def epoch(self, done: "EpochDone", waiting: int) -> None:
@@ -138,6 +157,17 @@ class BarProgress(QuietProgress):
         loss = f"epoch {done.epoch}, val_loss {done.val_loss:.2f}"
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, total=self._done + waiting, description=loss)
+
+    def features(self, done: int, total: int) -> None:
+        """Draws a bar of them, until all are there."""
+        if self._bar is None:
+            return
+        if self._features is None:
+            self._features = self._bar.add_task("frozen features", total=total, completed=done, unit="images")
+        self._bar.update(self._features, completed=done, total=total)
+        if done == total:
+            self._bar.remove_task(self._features)
+            self._features = None
 
     def note(self, text: str) -> None:
         """Writes a line above what is drawn."""
@@ -148,7 +178,7 @@ class BarProgress(QuietProgress):
         for drawn in (self._status, self._bar):
             if drawn is not None:
                 drawn.stop()
-        self._status = self._bar = None
+        self._status = self._bar = self._features = None
 
 
 def progress_for(*, quiet: bool) -> QuietProgress:

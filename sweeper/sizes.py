@@ -11,6 +11,7 @@ from sweeper_models.prompts import PROMPTS
 
 from sweeper.data.dataset import VALIDATION, HeldOut
 from sweeper.data.images import ImageSet
+from sweeper.errors import Problem, SpecError
 from sweeper.inputs import dataset_of, held_out_sets, weights_of
 from sweeper.neural import series_of
 from sweeper.plan.estimate import Disk
@@ -65,14 +66,46 @@ def disk_of(trials: Iterable[Trial], tree: Tree, evaluation: Evaluation, num_run
     return Disk(features=sum(features.values()), states=states, records=records, mlflow=runs * _MLFLOW)
 
 
-def _sizes(config: TrialConfig, evaluation: Evaluation) -> _Sizes:
+def require_room(trials: Iterable[Trial], evaluation: Evaluation, cache_gb: float | None) -> None:
+    """Makes sure that the frozen features of some trials keep to `resources.cache_gb`.
+
+    Raises:
+        SpecError: they take more.
+    """
+    if cache_gb is None:
+        return
+    needed = sum(_features_of(trials, evaluation).values())
+    if needed > cache_gb * 1e9:
+        remedy = f"Allow {math.ceil(needed / 1e7) / 100:g} GB, or store half of it with numerics.features: fp16"
+        rule = f"the frozen features of the sweep take at most {cache_gb:g} GB"
+        got = f"{needed / 1e9:.3g} GB"
+        raise SpecError(Problem(where="resources.cache_gb", rule=rule, got=got, remedy=remedy))
+
+
+def _features_of(trials: Iterable[Trial], evaluation: Evaluation) -> Mapping[tuple[object, ...], int]:
+    """Returns the bytes of each cache entry of some trials."""
+    seen: set[tuple[object, ...]] = set()
+    found: dict[tuple[object, ...], int] = {}
+    for config in (trial.config for trial in trials):
+        key = (config.data, dataset_of(config), config.model, config.numerics)
+        if key not in seen:
+            seen.add(key)
+            found |= _features(config, _images(config, evaluation))
+    return found
+
+
+def _images(config: TrialConfig, evaluation: Evaluation) -> tuple[ImageSet, ...]:
+    """Returns the image sets whose features are kept; the validation set is part of the pool."""
     named = held_out_sets(config, evaluation)
-    sets = tuple(named.values())
-    own = (held_out.images for name, held_out in named.items() if name != VALIDATION)  # which are part of the pool
+    return (dataset_of(config).pool, *(each.images for name, each in named.items() if name != VALIDATION))
+
+
+def _sizes(config: TrialConfig, evaluation: Evaluation) -> _Sizes:
+    sets = tuple(held_out_sets(config, evaluation).values())
     return _Sizes(
         state=_on_disk(_state_bytes(config)),
         epoch=_epoch_bytes(config, evaluation, sets),
-        features=_features(config, (dataset_of(config).pool, *own)),
+        features=_features(config, _images(config, evaluation)),
     )
 
 
@@ -123,8 +156,10 @@ def _features(config: TrialConfig, images: Iterable[ImageSet]) -> Mapping[tuple[
     shapes = prefix_shapes(net, _adapter(config), every_block=over_time).values()
     floats = sum(math.prod(shape) for shape in shapes)
     floats += net["vision_cfg"]["layers"] * net["embed_dim"] if over_time else 0  # every block's, while it is frozen
-    network = (weights_of(config.model).sha256, config.model.adapter.vision_layers, config.data.preprocessing, stored)
-    return {(*network, some.digest): len(some) * floats * stored for some in images}
+    weights, numerics = weights_of(config.model), config.numerics
+    network = (weights.sha256, weights.activation, config.model.adapter.vision_layers, over_time)
+    made_by = (config.data.preprocessing, numerics.features, numerics.precision, numerics.threads)
+    return {(*network, *made_by, some.digest): len(some) * floats * stored for some in images}
 
 
 def _network(config: TrialConfig) -> dict[str, Any]:

@@ -94,6 +94,9 @@ class Watch:
     def phase(self, text: str) -> None:
         """Shows nothing."""
 
+    def features(self, done: int, total: int) -> None:
+        """Shows nothing."""
+
     def start(self, *, epochs: int, trials: int) -> None:
         """Shows nothing."""
 

@@ -84,3 +84,23 @@ def test_a_terminal_shows_a_phase_then_a_bar_then_nothing() -> None:
     places = [text.index(what) for what in ("starting Ray", "2 trials", "epoch 3, val_loss 12.50", "tracking")]
     assert places == sorted(places)
     assert "a line\n" in text
+
+
+def test_frozen_features_have_a_line_now_and_then_and_a_bar_on_a_terminal(lines, monkeypatch) -> None:
+    shown, written = lines
+    shown.features(1, 3)
+    assert written() == []
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
+    shown.features(64, 1854)
+    assert written() == ["frozen features: 64 of 1,854 computed, once for all trials"]
+    file = io.StringIO()
+    bar = BarProgress(Console(file=file, force_terminal=True, width=100))
+    bar.start(epochs=9, trials=2)
+    for done in (64, 128, 1854):
+        bar.features(done, 1854)
+    bar.epoch(EPOCH, 5)
+    bar.stop()
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", file.getvalue())
+    assert "frozen features" in text
+    assert "/1854 images" in text
+    assert "frozen features" not in text[text.rindex("epoch 3") :]

@@ -119,9 +119,14 @@ def saliency(trial: str, as_json: bool, **asked: Any) -> None:
 @click.option(
     "--features", is_flag=True, help="Frozen features on this machine, too: they are computed again when needed."
 )
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of frozen features, where `run --cache` named one.",
+)
 @click.option("--yes", is_flag=True, help="Remove it; without, it is only shown.")
 @json_option
-def gc(store: str, features: bool, yes: bool, as_json: bool) -> None:
+def gc(store: str, features: bool, cache: Path | None, yes: bool, as_json: bool) -> None:
     """Show what no sweep needs: damaged objects, leftovers, results of no revision."""
     from sweeper.data.features import kept_entries, remove_entry
     from sweeper.store.garbage import find_garbage, remove
@@ -130,15 +135,16 @@ def gc(store: str, features: bool, yes: bool, as_json: bool) -> None:
     from sweeper.store.places import features_folder
 
     opened = open_store(store, create=False)
+    folder = cache or features_folder(opened)
     with held(opened, "gc") if yes else nullcontext():
         found = find_garbage(opened)
-        entries = kept_entries(features_folder(opened)) if features else {}
+        entries = kept_entries(folder) if features or cache else {}
         for each in found if yes else ():
             remove(opened, each)
         for entry in entries if yes else ():
             remove_entry(entry)
     sorts = [(each.sort, len(each.files), each.size) for each in found]
-    sorts += [("frozen features", len(entries), sum(entries.values()))] if features else []
+    sorts += [("frozen features", len(entries), sum(entries.values()))] if features or cache else []
     if as_json:
         rows = [{"sort": sort, "files": files, "bytes": size, "removed": yes} for sort, files, size in sorts]
         click.echo(json.dumps({"schema_version": 1, "rows": rows}))

@@ -1,24 +1,22 @@
 """The cache of frozen features: computed once per content, memory-mapped by every trial on the node.
 
 A cache entry is a folder named by the hash of all that can change its numbers; it holds one `.npy` file per
-tensor. It is built under a lock, in chunks, beside its final place, and moved there whole.
+tensor. It is built under a lock, in chunks, beside its final place, and moved there whole (`unfinished.py`).
 """
 
 import hashlib
 import json
 import shutil
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
-from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from numpy.typing import NDArray
 
+from sweeper.data.unfinished import Unfinished
 from sweeper.disk import explained
 from sweeper.notices import notice
 
@@ -29,6 +27,16 @@ Chunks = Callable[[str, Iterable[range], Build], Iterator[tuple[range, Chunk]]]
 """Yields the chunks of an entry, given its name, the rows of each, and what makes one; in any order."""
 
 
+Tell = Callable[[int, int], None]
+"""Is told how many items of an entry are made, and of how many, as soon as a chunk is there."""
+
+UNFINISHED = ".part"  # behind the name of an entry in the making
+
+
+def tell_nobody(done: int, total: int) -> None:
+    """Keeps it to itself."""
+
+
 def build_chunks(entry: str, chunks: Iterable[range], build: Build) -> Iterator[tuple[range, Chunk]]:
     """Makes every chunk here."""
     return ((rows, build(rows)) for rows in chunks)
@@ -37,18 +45,19 @@ def build_chunks(entry: str, chunks: Iterable[range], build: Build) -> Iterator[
 class FeatureCache:
     """Finds or builds features below one folder, which all workers of a node share."""
 
-    def __init__(self, root: Path, *, chunk: int = 64, chunks: Chunks = build_chunks) -> None:
-        """Remembers where entries lie, how many items make a chunk, and where chunks come from."""
+    def __init__(self, root: Path, *, chunk: int = 64, chunks: Chunks = build_chunks, tell: Tell = tell_nobody) -> None:
+        """Remembers where entries lie, how many items make a chunk, where chunks come from, and who is told of them."""
         self._root = root
         self._chunk = chunk
         self._chunks = chunks
+        self._tell = tell
 
     @property
     def root(self) -> Path:
         """The folder."""
         return self._root
 
-    def get(self, signature: Mapping[str, Any], num_items: int, build: Build) -> Arrays:
+    def get(self, signature: Mapping[str, Any], num_items: int, build: Build, *, chunk: int | None = None) -> Arrays:
         """Returns the features of some items, memory-mapped read-only.
 
         Args:
@@ -56,6 +65,7 @@ class FeatureCache:
                 image bytes, cut, storage type. The chunk is added: batch sizes change last bits.
             num_items: N.
             build: makes the features of some items, [n, ...] by name.
+            chunk: how many items are made at once, default: the cache's own number.
 
         Returns:
             [N, ...] by name.
@@ -63,7 +73,8 @@ class FeatureCache:
         Raises:
             StoreError: the disk is full, or the folder is not yours to write.
         """
-        text = json.dumps({**signature, "items": num_items, "chunk": self._chunk}, sort_keys=True)
+        chunk = self._chunk if chunk is None else chunk
+        text = json.dumps({**signature, "items": num_items, "chunk": chunk}, sort_keys=True)
         folder = self._root / hashlib.sha256(text.encode()).hexdigest()[:32]
         with explained(self._root, "--cache"):
             self._root.mkdir(parents=True, exist_ok=True)
@@ -72,54 +83,39 @@ class FeatureCache:
                 with FileLock(f"{folder}.lock"):
                     found = _open(folder)
                     if found is None:
-                        self._build(folder, num_items, build)
+                        self._build(folder, num_items, build, chunk)
                         found = _open(folder)
         assert found is not None
         return found
 
-    def _build(self, folder: Path, num_items: int, build: Build) -> None:
+    def _build(self, folder: Path, num_items: int, build: Build, chunk: int) -> None:
+        """Builds an entry in chunks beside its place, behind what a killed process left; tells how far it is."""
         if folder.exists():
             notice(f"damaged: {folder}; these features are not used, and are computed again")
-        for remains in (folder, *folder.parent.glob(f"{folder.name}.*.tmp")):  # damaged, or left by a killed process
-            shutil.rmtree(remains, ignore_errors=True)
-        scratch = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
-        scratch.mkdir()
-        parts = [range(first, min(first + self._chunk, num_items)) for first in range(0, num_items, self._chunk)]
-        with ExitStack() as opened:
-            files: dict[str, tuple[BinaryIO, int]] = {}  # each with the place of its first row
-            for rows, chunk in self._chunks(folder.name, parts, build):
-                for name, values in chunk.items():
-                    if name not in files:
-                        made = opened.enter_context((scratch / f"{name}.npy").open("wb"))
-                        _write_header(made, values.dtype, (num_items, *values.shape[1:]))
-                        files[name] = made, made.tell()
-                    file, begin = files[name]
-                    file.seek(begin + rows.start * (values.nbytes // len(rows)))
-                    file.write(np.ascontiguousarray(values).data)  # written through a map, a full disk kills
-        _write_digests(scratch, sorted(files))
-        scratch.rename(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+        unfinished = Unfinished(folder.with_name(f"{folder.name}{UNFINISHED}"), num_items)
+        parts = [range(first, min(first + chunk, num_items)) for first in range(0, num_items, chunk)]
+        lacking = [rows for rows in parts if not unfinished.has(rows)]
+        done = num_items - sum(map(len, lacking))
+        self._tell(done, num_items)
+        for rows, made in self._chunks(folder.name, lacking, build):
+            unfinished.write(rows, made)
+            done += len(rows)
+            self._tell(done, num_items)
+        unfinished.finish(folder)
 
 
 def kept_entries(root: Path) -> dict[Path, int]:
-    """Returns the finished entries below a folder with their bytes."""
-    folders = sorted(path.parent for path in root.glob("*/sha256.json")) if root.is_dir() else []
+    """Returns the entries below a folder with their bytes, unfinished ones as well."""
+    entry = "[0-9a-f]" * 32
+    folders = sorted(folder for name in (entry, f"*/{entry}") for folder in root.glob(f"{name}*") if folder.is_dir())
     return {folder: sum(file.stat().st_size for file in folder.iterdir()) for folder in folders}
 
 
 def remove_entry(folder: Path) -> None:
     """Removes an entry; a worker that has it open reads on, and the next one computes it again."""
-    with FileLock(f"{folder}.lock"):
+    with FileLock(f"{str(folder).removesuffix(UNFINISHED)}.lock"):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _write_header(file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-    header = {"descr": dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    write_array_header_1_0(file, header)
-
-
-def _write_digests(folder: Path, names: Sequence[str]) -> None:
-    digests = {name: _digest(folder / f"{name}.npy") for name in names}
-    (folder / "sha256.json").write_text(json.dumps(digests, sort_keys=True))
 
 
 def _open(folder: Path) -> Arrays | None:

@@ -133,6 +133,7 @@ class Driver:
             address=resources.address,
             on_events=self._note,
             on_phase=run.progress.phase,
+            on_features=run.progress.features,
             on_workers=lambda workers: self._pulse.beat(self._trained, self._dispatcher.pending_epochs, workers),
             on_short_of_memory=self._note_short_of_memory,
             on_warning=partial(self._tell, level="warning"),

@@ -49,6 +49,9 @@ class Progress(Protocol):
     def epoch(self, done: EpochDone, waiting: int) -> None:
         """Shows an epoch; `waiting` are the epochs that may still come."""
 
+    def features(self, done: int, total: int) -> None:
+        """Shows how many frozen features are computed, of how many."""
+
     def note(self, text: str) -> None:
         """Shows a line."""
 

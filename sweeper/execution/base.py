@@ -25,6 +25,7 @@ class Job:
         address: Ray address, None for Ray's own choice.
         on_events: called in the driver's thread with what workers report; must be quick.
         on_phase: called with what is done now, while no epoch comes in.
+        on_features: called with how many frozen features are computed, and of how many, while a worker does it.
         on_workers: called now and then with what each worker does; must be quick.
         on_short_of_memory: called when a worker ran out of the memory of its GPU.
         on_warning: called with a line for the user.
@@ -41,6 +42,7 @@ class Job:
     address: str | None
     on_events: Callable[[list[Event]], None]
     on_phase: Callable[[str], None]
+    on_features: Callable[[int, int], None]
     on_workers: Callable[[tuple[AtWork, ...]], None]
     on_short_of_memory: Callable[[], None]
     on_warning: Callable[[str], None]

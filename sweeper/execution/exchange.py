@@ -48,11 +48,13 @@ class Collected:
         deliveries: what workers handed in.
         error: what ends the run, if anything.
         workers: what each one does that is at work.
+        features: frozen features that are computed and how many they will be, if there is news of them.
     """
 
     deliveries: tuple[Delivery, ...]
     error: SweeperError | None
     workers: tuple[AtWork, ...]
+    features: tuple[int, int] | None = None
 
     @property
     def idle(self) -> bool:
@@ -72,6 +74,7 @@ class Exchange:
         self._epochs: dict[str, int] = {}  # the last one of each segment
         self._deaths: Counter[str] = Counter()  # by the state that was to be made
         self._missing: Counter[str] = Counter()  # by segment
+        self._features: dict[str, tuple[int, int]] = {}  # done and total, by process
         self._outbox: list[Delivery] = []
         self._error: SweeperError | None = None
         self._stopping = False
@@ -114,6 +117,10 @@ class Exchange:
         del self._at_work[share]
         self._dispatcher.requeue(segment_id)
         return False
+
+    def features(self, process: str, done: int, total: int) -> None:
+        """Notes how far the frozen features are that a worker computes."""
+        self._features[process] = done, total
 
     def lost(self, share: str, reason: str = "killed, or out of memory?") -> str | None:
         """Notes that the worker of a share died: its segment goes back.
@@ -159,7 +166,9 @@ class Exchange:
             self._dispatcher.at_work(segment_id, self._processes[share], self._epochs.get(segment_id))
             for share, segment_id in self._at_work.items()
         )
-        return Collected(deliveries=tuple(deliveries), error=self._error, workers=tuple(workers))
+        made, self._features = self._features, {}
+        features = (sum(done for done, _ in made.values()), sum(total for _, total in made.values())) if made else None
+        return Collected(deliveries=tuple(deliveries), error=self._error, workers=tuple(workers), features=features)
 
     def stop(self) -> None:
         """Asks all workers to end after the epoch in progress."""

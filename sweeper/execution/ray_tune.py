@@ -51,6 +51,7 @@ class RayBackend:
                 store=job.store,
                 cache=None if job.cache is None else str(job.cache),
                 gpu=job.gpu,
+                cpu=job.cpu,
                 run=job.log.run,
                 patience_s=IDLE_S if may_grow else None,
             )
@@ -136,6 +137,8 @@ class _Collector(_StaysHere, tune.Callback):
         collected: Collected = ray.get(self._exchange.collect.remote())
         self.drained = self._stopped and collected.idle
         self._job.on_workers(collected.workers)
+        if collected.features is not None:
+            self._job.on_features(*collected.features)
         for delivery in collected.deliveries:
             for event in delivery.events:
                 self._job.dispatcher.note(delivery.segment_id, event)

@@ -31,6 +31,7 @@ class SegmentTrainable(tune.Trainable):
         store: str,
         cache: str | None,
         gpu: float,
+        cpu: float,
         run: str,
         patience_s: float | None,
     ) -> None:
@@ -42,7 +43,7 @@ class SegmentTrainable(tune.Trainable):
         """
         logging.getLogger().setLevel(logging.WARNING)
         logging.getLogger("ray.tune").setLevel(logging.ERROR)  # a slow start would stand as a dead worker's last words
-        self._exchange = exchange
+        self._exchange, self._cpu, self._told_at = exchange, cpu, 0.0
         opened = open_store(store)
         self._log = LogWriter(opened, run, process_name())
         capture(self._log)
@@ -60,7 +61,13 @@ class SegmentTrainable(tune.Trainable):
         from sweeper.execution.worker import Worker, cap_gpu_memory
 
         cap_gpu_memory(gpu)
-        return Worker(store, cache)
+        return Worker(store, cache, cpu=self._cpu, tell=self._tell)
+
+    def _tell(self, done: int, total: int) -> None:
+        """Tells the exchange how far features are: it is asked meanwhile, while this worker hands nothing in."""
+        if done == total or time.monotonic() - self._told_at > REPORT_EVERY_S:
+            self._told_at = time.monotonic()
+            self._exchange.features.remote(self._log.process, done, total)
 
     def cleanup(self) -> None:
         """Writes what the log still lacks."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from sweeper.data.features import FeatureCache, build_chunks
+from sweeper.data.features import FeatureCache, Tell, build_chunks, tell_nobody
 from sweeper.errors import SweeperError
 from sweeper.evaluation import Item, distinct, items_of
 from sweeper.inputs import check_inputs, held_out_sets
@@ -28,11 +28,21 @@ def cap_gpu_memory(share: float) -> None:
 class Worker:
     """Trains segments in this process."""
 
-    def __init__(self, store: ObjectStore, cache: Path | None = None) -> None:
-        """Remembers where states and frozen features lie, by default see `features_folder`; nothing is loaded yet."""
+    def __init__(
+        self, store: ObjectStore, cache: Path | None = None, *, cpu: float = 1.0, tell: Tell = tell_nobody
+    ) -> None:
+        """Remembers where things are; nothing is loaded yet.
+
+        Args:
+            store: of the states.
+            cache: folder of the frozen features; default: see `features_folder`.
+            cpu: CPUs that it may use while it computes features; training follows `numerics.threads`.
+            tell: is told how far features are that are computed.
+        """
         self._store = store
         chunks = SharedChunks(store) if store.is_shared else build_chunks
-        self._cache = FeatureCache(cache or features_folder(store), chunks=chunks)
+        self._cache = FeatureCache(cache or features_folder(store), chunks=chunks, tell=tell)
+        self._decoders = max(1, int(cpu))
         self._prepared: tuple[str, Task, tuple[Item, ...]] | None = None
 
     def train(self, order: Order) -> Generator[Event, None, None]:
@@ -55,7 +65,7 @@ class Worker:
         if self._prepared is None or self._prepared[0] != key:
             self._prepared = None  # lets go of the old one before the new one is loaded
             check_inputs(order.config, order.inputs, device=order.device)
-            workbench = Workbench(cache=self._cache, store=self._store, device=order.device)
+            workbench = Workbench(cache=self._cache, store=self._store, device=order.device, decoders=self._decoders)
             task = prepare(order.config, order.evaluation, workbench)
             sets = held_out_sets(order.config, order.evaluation)
             items = distinct(items_of(order.evaluation, sets, order.config.data.preprocessing))

@@ -123,7 +123,8 @@ def _chosen(store: ObjectStore, asked: Asked) -> Chosen:
 
 def _network(store: ObjectStore, chosen: Chosen) -> tuple[ClipHbaMeg, int]:
     workbench = Workbench(cache=FeatureCache(features_folder(store)), store=store, device="cpu")
-    network, size = build_network(chosen.trial.config, workbench)
+    _, whole = build_network(chosen.trial.config, workbench)
+    network: ClipHbaMeg = whole.model()
     data = store.get("states", chosen.state_id)
     if data is None:
         rule, remedy = "the state's bytes are as they were written", "Choose another epoch, or run the sweep again"
@@ -132,7 +133,7 @@ def _network(store: ObjectStore, chosen: Chosen) -> tuple[ClipHbaMeg, int]:
     with torch.no_grad():
         for name, parameter in trainable_parameters(network).items():
             parameter.copy_(parameters[name])
-    return network, size
+    return network, whole.image_size
 
 
 def _require_on_axis(times_ms: NDArray[np.float64], axis: NDArray[np.float64]) -> None:

@@ -303,6 +303,8 @@ class Resources(SpecModel):
     """GPUs of one trial, a fraction too; `auto`: its measured peak plus 20 %, none without GPUs."""
     cpu: PositiveFloat = 1.0
     """CPUs of one trial."""
+    cache_gb: PositiveFloat | None = None
+    """Most that the frozen features of the sweep may take on the disk of a node, in GB; default: no limit."""
     address: str | None = None
     """Ray address; default: RAY_ADDRESS, else Ray on this machine."""
 

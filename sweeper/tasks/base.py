@@ -38,11 +38,13 @@ class Workbench:
         cache: of frozen features, on this machine.
         store: of the sweep, for what is taken from other trials.
         device: `cpu` or `cuda`.
+        decoders: images that may be decoded at the same time.
     """
 
     cache: FeatureCache
     store: ObjectStore
     device: str
+    decoders: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

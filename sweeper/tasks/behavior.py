@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sweeper_models.adapter import AdapterConfig
-from sweeper_models.backbones import load_backbone
+from sweeper_models.backbones import Backbone
 from sweeper_models.clip_hba import ClipHba
 from sweeper_models.dora import trainable_parameters
 from torch import Tensor
 from torch.nn import functional
 
 from sweeper.data.dataset import VALIDATION
+from sweeper.data.features import FeatureCache
 from sweeper.data.split import split_pool
 from sweeper.evaluation import OutputKey, set_id
 from sweeper.inputs import dataset_of, held_out_sets, preprocessing_of, weights_of
@@ -24,6 +25,7 @@ from sweeper.spec.schema import Evaluation, TrialConfig
 from sweeper.tasks.base import Measured, NonFiniteLoss, TrainingState, Workbench
 from sweeper.tasks.batches import training_batches
 from sweeper.tasks.feeding import Batch, Stimuli
+from sweeper.tasks.loading import WholeNetwork, load_suffix, text_prefix
 from sweeper.tasks.numerics import set_numerics
 from sweeper.tasks.optimizers import build_optimizer, moments_of
 from sweeper.tasks.stimuli import CachedPrefix, FullForward
@@ -38,18 +40,21 @@ class BehaviorTask:
         """Loads backbone and data, and makes sure that the frozen features exist."""
         set_numerics(config.numerics, workbench.device)
         self._config, self._device = config, torch.device(workbench.device)
-        backbone = load_backbone(weights_of(config.model))
-        adapter = AdapterConfig(**config.model.adapter.model_dump())
-        self._model = ClipHba(backbone, adapter, seed=config.seeds.init).to(self._device)
+        self._whole = self._load_network(workbench.cache)
         dataset = dataset_of(config)
         self._targets = torch.from_numpy(dataset.targets)
         self._statistics = TableStatistics.of(dataset.targets)
         self._split = split_pool(config.data.split, config.seeds.split, len(dataset.pool), config.data.train_fraction)
-        self._size = backbone.image_size
         rule: type[CachedPrefix] | type[FullForward]
         rule = CachedPrefix if config.numerics.prefix == "cached" else FullForward
         self._network = rule(
-            self._model, backbone.image_size, preprocessing_of(config.data), config.numerics, workbench.cache
+            self._model,
+            self._whole.model,
+            self._size,
+            preprocessing_of(config.data),
+            config.numerics,
+            workbench.cache,
+            decoders=workbench.decoders,
         )
         self._pool = self._network.stimuli(dataset.pool)
         sets = held_out_sets(config, evaluation)
@@ -57,6 +62,29 @@ class BehaviorTask:
         self._validation_id = ids.pop(VALIDATION, None)
         self._held_out = {ids[name]: self._network.stimuli(sets[name].images) for name in ids}
         self._layers = evaluation.layers
+        self._whole.release()
+
+    def _load_network(self, cache: FeatureCache) -> WholeNetwork:
+        """Loads the network behind its cuts, and returns what loads the rest; all of it where images pass through."""
+        config, weights, fields = self._config, weights_of(self._config.model), self._config.model.adapter
+        adapter = AdapterConfig(
+            rank=fields.rank,
+            alpha=fields.alpha,
+            vision_layers=fields.vision_layers,
+            text_layers=fields.text_layers,
+            dora=fields.dora,
+            init=fields.init,
+        )
+
+        def build(backbone: Backbone) -> ClipHba:
+            return ClipHba(backbone, adapter, seed=config.seeds.init, text_prefix=text).to(self._device)
+
+        whole = WholeNetwork(weights, build)
+        is_cut = config.numerics.prefix == "cached"
+        backbone = load_suffix(weights, adapter) if is_cut else whole.backbone()
+        text = text_prefix(backbone, adapter, config.numerics, cache, whole.backbone) if is_cut else None
+        self._size, self._model = backbone.image_size, build(backbone)
+        return whole
 
     def init_state(self, seed: int) -> TrainingState:
         """See `Task.init_state`."""
@@ -67,6 +95,9 @@ class BehaviorTask:
     def train_epoch(self, state: TrainingState, regime: Mapping[str, Any], epoch: int) -> dict[str, float]:
         """See `Task.train_epoch`."""
         disturbance = Disturbance.of(regime)
+        if not disturbance.replaces_images:
+            self._network.forget_images()
+            self._whole.release()  # loaded in a window that is over
         updates = disturbance.updates()
         optimizer = build_optimizer(regime["optimizer"], state, updates)
         losses, sizes = [], []
@@ -132,7 +163,7 @@ class BehaviorTask:
             place = Place(epoch=epoch, step=step)
             images = disturbance.images(place, (len(rows), 3, self._size, self._size), self._statistics)
             assert images is not None
-            yield self._network.of_images(images, len(rows))
+            yield self._network.of_images(images, len(rows), repeats=disturbance.repeats_images)
 
     def _layer_outputs(self, state: TrainingState, stimuli: Stimuli, layer: str, text: Tensor) -> NDArray[np.float32]:
         return _joined(self._parts(state, stimuli, np.arange(len(stimuli)), layer, text))

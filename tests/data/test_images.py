@@ -131,3 +131,12 @@ def test_digests_of_484_photographs_are_cheap(real_data: Path) -> None:
     digests = photos.digests
     assert time.perf_counter() - start < 5  # well under 1 s on an idle machine
     assert len(set(digests)) == 484
+
+
+@pytest.mark.parametrize("threads", [2, 7])
+def test_threads_decode_the_same_pixels(tmp_path: Path, threads: int) -> None:
+    images = file_set(tmp_path)
+    assert np.array_equal(images.pixels([3, 0, 3, 1], 8, threads=threads), images.pixels([3, 0, 3, 1], 8))
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"b\.png: the file is an image that decodes"):
+        images.pixels(range(4), 8, threads=threads)

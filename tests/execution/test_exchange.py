@@ -312,3 +312,13 @@ def test_whatever_dies_every_trial_is_settled(mortality, share, starts, lengths,
         told |= {event.failure.state_id for event in delivery.events if isinstance(event, SegmentFailed)}
     for trial, status in zip(site.trials, site.statuses(), strict=True):
         assert status == ("failed" if told & set(trial.lineage.state_ids) else "complete")
+
+
+def test_news_of_frozen_features_is_told_once_and_summed_over_processes() -> None:
+    site = Site()
+    assert site.exchange.collect().features is None
+    for done in (64, 128):
+        site.exchange.features("a", done, 200)
+    site.exchange.features("b", 64, 100)
+    assert site.exchange.collect().features == (192, 300)
+    assert site.exchange.collect().features is None

@@ -1,13 +1,20 @@
 """The frozen prefix is exact: outputs, loss and every adapter gradient equal the full forward's."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sweeper_models.adapter import AdapterConfig
+from sweeper_models.backbones import _without_prefix, share
 from sweeper_models.clip_hba import ClipHba
 from sweeper_models.dora import trainable_parameters
 from sweeper_models.errors import AdapterMismatch
+from sweeper_models.prompts import PROMPTS
 
 TOLERANCE = 1e-5
+SHORT_PROMPTS = PROMPTS[:7]
 LAYERS = [(0, 0), (0, 1), (1, 0), (1, 1), (2, 1), (2, 2), (3, 0), (3, 2)]  # of 3 vision and 2 text blocks
 
 
@@ -75,6 +82,62 @@ def test_the_cut_follows_the_adapted_linears(model_of, images, targets, target_m
     model = model_of(targets=target_modules, vision_layers=vision_layers, text_layers=text_layers)
     assert model.vision_cut.at == ("attention" if "attn.out_proj" in target_modules else "mlp")
     assert_prefix_is_exact(model, images, targets)
+
+
+@st.composite
+def cases(draw):
+    """Draw an architecture and an adapter anywhere on it, none and all blocks included."""
+    depths = {"vision_layers": draw(st.integers(1, 4)), "text_layers": draw(st.integers(1, 3))}
+    heads, head_width = draw(st.sampled_from([(1, 16), (2, 8), (2, 16), (4, 12)]))
+    architecture = {
+        **depths,
+        "width": heads * head_width,
+        "head_width": head_width,
+        "patch_size": draw(st.sampled_from([4, 8, 16])),
+        "activation": draw(st.sampled_from(["gelu", "quick_gelu"])),
+    }
+    adapter = {
+        **{name: draw(st.integers(0, depth)) for name, depth in depths.items()},
+        "rank": draw(st.integers(1, 9)),
+        "alpha": draw(st.sampled_from([1.0, 16.0])),
+        "dora": draw(st.sampled_from(["published", "peft"])),
+        "init": draw(st.sampled_from(["reference", "zero"])),
+        "targets": draw(
+            st.sampled_from([("attn.out_proj",), ("mlp.c_fc", "mlp.c_proj"), ("attn.out_proj", "mlp.c_fc")])
+        ),
+    }
+    return architecture, adapter
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(case=cases(), seed=st.integers(0, 3))
+def test_prefix_is_exact_anywhere(backbone_of, model_of, images, targets, case, seed):
+    """Outputs, their RDM, loss and every gradient; the suffix loaded alone has the bits of the whole network."""
+    architecture, adapter = case
+    backbone = backbone_of(seed=seed, **architecture)
+    model = model_of(backbone, **adapter)
+    assert_prefix_is_exact(model, images, targets)
+    prefix = model.prefix(images)
+    full, cached = model(images), model.forward_prefix(prefix)
+    rdms = [1 - torch.corrcoef(outputs.double()) for outputs in (cached, full)]
+    assert (rdms[0] - rdms[1]).abs().max() < TOLERANCE, "of 0 to 2: where outputs are nearly alike 1 - r cancels"
+    text, before = model.text_prefix(), loss_and_gradients(model, cached, targets)
+    alone = ClipHba(
+        _without_prefix(copy_of(backbone), (model.vision_cut, model.text_cut)),
+        model.adapter,
+        SHORT_PROMPTS,
+        seed=1,
+        text_prefix=text,
+    )
+    assert torch.equal(alone.forward_prefix(prefix), cached)
+    loss, gradients = loss_and_gradients(alone, alone.forward_prefix(prefix), targets)
+    assert torch.equal(loss, before[0])
+    assert all(torch.equal(gradients[name], before[1][name]) for name in before[1])
+    assert not any(tensor.is_meta for tensor in [*alone.parameters(), *alone.buffers()])
+
+
+def copy_of(backbone):
+    return replace(backbone, clip=share(backbone.clip))
 
 
 def test_prefix_stays_exact_after_training_steps(model_of, images, targets):

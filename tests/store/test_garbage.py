@@ -60,8 +60,11 @@ def test_frozen_features_are_removed_on_request_and_computed_again(engine, tmp_p
         return next((row for row in rows if row["sort"] == "frozen features"), {})
 
     assert features() == {}
-    assert features("--features")["files"] == 2, "pool and held-out set"
+    assert features("--features")["files"] == 3, "pool, held-out set and prompts"
+    assert features("--cache", str(store.root / "features")) == features("--features")
+    (tmp_path / "empty").mkdir()
+    assert features("--cache", str(tmp_path / "empty"))["files"] == 0
     assert features("--features", "--yes")["bytes"] > 1e5
     assert features("--features")["files"] == 0
     assert replace(engine, cache=None).run(tmp_path / "store", training={"max_epochs": 2}).status == "done"
-    assert features("--features")["files"] == 2
+    assert features("--features")["files"] == 3

@@ -1,7 +1,7 @@
 """Feeds CLIP-HBA-MEG: what every block makes of an image, from the frozen prefix or, before training, kept whole."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 
 import numpy as np
@@ -38,11 +38,19 @@ class LayerFeed:
     """Computes embeddings of every block, and what the model makes of them over time."""
 
     def __init__(
-        self, model: ClipHbaMeg, size: int, preprocessing: Preprocessing, numerics: Numerics, cache: FeatureCache
+        self,
+        model: ClipHbaMeg,
+        whole: Callable[[], ClipHbaMeg],
+        size: int,
+        preprocessing: Preprocessing,
+        numerics: Numerics,
+        cache: FeatureCache,
+        *,
+        decoders: int = 1,
     ) -> None:
         """Takes the model and what its images are made by; see `PrefixFeed`."""
         kind = PrefixFeed if numerics.prefix == "cached" else PixelFeed
-        self._feed = kind(model, size, preprocessing, numerics, cache)
+        self._feed = kind(model, whole, size, preprocessing, numerics, cache, decoders=decoders)
         self._adapter = model.adapter
         self._kept: dict[tuple[str, str], Stimuli] = {}
 
@@ -68,9 +76,15 @@ class LayerFeed:
             return self._from(parameters, stimuli.prefix.batch(rows))
         return self._in_chunks(parameters, stimuli, rows)
 
-    def layers_of(self, parameters: Parameters, images: NDArray[np.float32], batch_size: int) -> Tensor:
-        """Returns the layers of preprocessed images [B or 1, 3, H, W]; one image stands for the whole batch."""
-        return self._from(parameters, self._feed.of_images(images, batch_size))
+    def layers_of(
+        self, parameters: Parameters, images: NDArray[np.float32], batch_size: int, *, repeats: bool
+    ) -> Tensor:
+        """Returns the layers of preprocessed images; see `Network.of_images`."""
+        return self._from(parameters, self._feed.of_images(images, batch_size, repeats=repeats))
+
+    def forget_images(self) -> None:
+        """Lets go of what was kept of images that replaced a batch's own."""
+        self._feed.forget_images()
 
     def embeddings(
         self,

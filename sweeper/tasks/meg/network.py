@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import torch
 from sweeper_models.adapter import AdapterConfig
-from sweeper_models.backbones import load_backbone
+from sweeper_models.backbones import Backbone
 from sweeper_models.clip_hba_meg import LAYER_WEIGHTS, ClipHbaMeg
 from sweeper_models.dora import trainable_parameters
 from torch import Tensor
@@ -17,39 +17,60 @@ from sweeper.spec.variants.clip_hba_meg import ClipHbaMeg as MegConfig
 from sweeper.store.given import best_state
 from sweeper.store.objects import ObjectStore
 from sweeper.tasks.base import Workbench
+from sweeper.tasks.loading import WholeNetwork, load_suffix
 from sweeper.tasks.meg.text import prompt_features
 from sweeper.tasks.state import load_state
 
 
-def build_network(config: TrialConfig, workbench: Workbench) -> tuple[ClipHbaMeg, int]:
-    """Returns the untrained network of a configuration on its device, and the side of its images."""
+def build_network(config: TrialConfig, workbench: Workbench) -> tuple[ClipHbaMeg, WholeNetwork]:
+    """Returns the untrained network of a configuration on its device, and what loads the whole of it.
+
+    Where the prefix is cached, the first is loaded behind its cut.
+    """
     wanted = config.model
     assert isinstance(wanted, MegConfig)
-    backbone = load_backbone(weights_of(wanted))
+    weights = weights_of(wanted)
+
+    def build(backbone: Backbone) -> ClipHbaMeg:
+        return _built(config, backbone, text).to(workbench.device)
+
+    whole = WholeNetwork(weights, build)
+    is_cut = config.numerics.prefix == "cached"
+    backbone = load_suffix(weights, _adapter(wanted)) if is_cut else whole.backbone()
+    text = prompt_features(backbone, whole.backbone, config, wanted.text_from, workbench)
+    return build(backbone), whole
+
+
+def _adapter(wanted: MegConfig) -> AdapterConfig:
+    adapter = wanted.adapter
+    return AdapterConfig(
+        rank=adapter.rank,
+        alpha=adapter.alpha,
+        vision_layers=adapter.vision_layers,
+        text_layers=0,
+        dora=adapter.dora,
+        init=adapter.init,
+    )
+
+
+def _built(config: TrialConfig, backbone: Backbone, text: Tensor) -> ClipHbaMeg:
+    wanted = config.model
+    assert isinstance(wanted, MegConfig)
     dataset = dataset_of(config)
     curves, times_ms = curves_of(config, dataset), series_of(config, dataset).times
     step_ms = float(times_ms[1] - times_ms[0]) if len(times_ms) > 1 else 1.0
-    adapter = wanted.adapter
-    network = ClipHbaMeg(
+    return ClipHbaMeg(
         backbone,
-        AdapterConfig(
-            rank=adapter.rank,
-            alpha=adapter.alpha,
-            vision_layers=adapter.vision_layers,
-            text_layers=0,
-            dora=adapter.dora,
-            init=adapter.init,
-        ),
-        text=prompt_features(backbone, config, wanted.text_from, workbench.store),
+        _adapter(wanted),
+        text=text,
         alpha=torch.from_numpy(curves.alpha),
         beta=torch.from_numpy(curves.beta),
         noise=torch.from_numpy(curves.noise),
         half_width=0 if wanted.curves.source == "ones" else int(wanted.curves.window_ms // step_ms),
-        magnitude=adapter.magnitude,
+        magnitude=wanted.adapter.magnitude,
         zero_weights=wanted.zero_weights,
         seed=config.seeds.init,
     )
-    return network.to(workbench.device), backbone.image_size
 
 
 def start_of(network: ClipHbaMeg, seed: int, start_from: str | None, store: ObjectStore) -> dict[str, Tensor]:

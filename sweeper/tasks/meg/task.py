@@ -42,9 +42,17 @@ class MegTask:
         self._config, self._wanted, self._store = config, config.model, workbench.store
         device, dataset = torch.device(workbench.device), dataset_of(config)
         self._split = split_over_time(config, dataset)
-        self._network, self._size = build_network(config, workbench)
-        preprocessing = preprocessing_of(config.data)
-        self._feed = LayerFeed(self._network, self._size, preprocessing, config.numerics, workbench.cache)
+        self._network, self._whole = build_network(config, workbench)
+        self._size = self._whole.image_size
+        self._feed = LayerFeed(
+            self._network,
+            self._whole.model,
+            self._size,
+            preprocessing_of(config.data),
+            config.numerics,
+            workbench.cache,
+            decoders=workbench.decoders,
+        )
         self._pool = self._feed.stimuli_of(dataset.pool)
         self._targets = NeuralTargets(config, dataset, workbench.cache.root / "neural", device)
         self._targets.count(self._wanted.loss.times, self._network.defined_times().cpu().numpy())
@@ -69,6 +77,9 @@ class MegTask:
         """See `Task.train_epoch`."""
         stages.go_back(state, self._start)
         disturbance = Disturbance.of(regime)
+        if not disturbance.replaces_images:
+            self._feed.forget_images()
+            self._whole.release()  # loaded where features were not cached yet, or in a window that is over
         updates = disturbance.updates()
         optimizer = build_optimizer(regime["optimizer"], state, updates, lrs=self._learning_rates(state, regime))
         losses = []
@@ -122,7 +133,7 @@ class MegTask:
         """Returns the layers [B, L, E] of a training batch: constants while the adapters are not trained."""
         images = disturbance.images(place, (len(rows), 3, self._size, self._size), self._targets.statistics)
         if images is not None:
-            return self._feed.layers_of(state.parameters, images, len(rows))
+            return self._feed.layers_of(state.parameters, images, len(rows), repeats=disturbance.repeats_images)
         is_frozen = state.counters["stage"] == stages.LAYERS
         return self._feed.layers(state.parameters, self._pool, rows, untrained=is_frozen)
 
