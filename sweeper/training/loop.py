@@ -53,14 +53,12 @@ def train_segment(
         began = time.monotonic()
         kept = _kept_state(order, epoch, store)
         try:
-            if kept is not None:  # trained before; something was not measured then
+            if kept is None:
+                values, measured = _train(task, state, order, epoch)
+            else:  # trained before; something was not measured then
                 state, trained = kept
-            else:
-                trained = {} if epoch == 0 else task.train_epoch(state, order.regime or {}, epoch)
-            measured = task.evaluate(state)
-            values = _finite({**trained, **measured.values})
-            if kept is None and epoch > 0:
-                values = {**values, **task.review(state, values, epoch)}
+                measured = task.evaluate(state)
+                values = _finite({**trained, **measured.values})
         except ACCIDENTS:
             raise  # no result: tried again elsewhere
         except Exception as error:  # of code or data: a result, kept under the id of the state that cannot be made
@@ -84,6 +82,14 @@ def train_segment(
             if not is_due:
                 _save(order.states[epoch], state, store)
             raise
+
+
+def _train(task: Task, state: TrainingState, order: Order, epoch: int) -> tuple[Mapping[str, float], Measured]:
+    """Takes a state through an epoch, 0 being the untrained one, and returns what is recorded and measured of it."""
+    trained = {} if epoch == 0 else task.train_epoch(state, order.regime or {}, epoch)
+    measured = task.evaluate(state)
+    values = _finite({**trained, **measured.values})
+    return {**values, **(task.review(state, values, epoch) if epoch > 0 else {})}, measured
 
 
 def _newest_state(
