@@ -22,7 +22,14 @@ from sweeper.data.manifest import Manifest, Relabel, load_manifest
 from sweeper.data.parts import Parts
 from sweeper.data.split import split_pool
 from sweeper.errors import DataError, ModelError, Problem, SpecError, SweeperError
-from sweeper.neural import elsewhere_over_time, neural_digest, over_time, split_over_time
+from sweeper.neural import (
+    elsewhere_over_time,
+    neural_digest,
+    onset_under_ones,
+    over_time,
+    series_of,
+    split_over_time,
+)
 from sweeper.plan.identity import content_id
 from sweeper.plan.lineage import Inputs
 from sweeper.spec.rewrite import GIVEN, is_local_weights
@@ -236,6 +243,7 @@ def inputs_of(config: TrialConfig, *, device: str, device_model: str | None = No
     """
     dataset, weights = dataset_of(config), weights_of(config.model)
     neural = neural_digest(config, dataset) if config.model.over_time else None
+    counted = onset_under_ones(config, series_of(config, dataset)) if config.model.over_time else ()
     return Inputs(
         data=_pool_digest(dataset, neural),
         model=(
@@ -244,6 +252,7 @@ def inputs_of(config: TrialConfig, *, device: str, device_model: str | None = No
             ("prompts", content_id("prompts", PROMPTS)),
             ("weights", weights.sha256),
             *given_to(config.model),
+            *counted,
         ),
         device=device,
         device_model=device_model if config.numerics.strict else None,

@@ -41,7 +41,18 @@ def series_of(config: TrialConfig, dataset: Dataset) -> RdmSeries:
         )
     series = known[name]
     _require_times(model, len(series.times))
+    if not counted_times(series).any():
+        raise DataError(_nothing_counts(series))
     return series
+
+
+def _nothing_counts(series: RdmSeries) -> Problem:
+    return Problem(
+        where=series.where,
+        rule=f"`{series.name}` has times after 0 ms, the onset: losses and scores count these",
+        got=f"{series.times[0]:g} to {series.times[-1]:g} ms",
+        remedy="Correct `start_ms` or `step_ms`; for what is no time, such as regions, write `start_ms: 1`",
+    )
 
 
 def _require_times(model: ClipHbaMeg, num_times: int) -> None:
@@ -167,16 +178,20 @@ def split_over_time(config: TrialConfig, dataset: Dataset) -> Split:
     return split
 
 
-def counted_times(config: TrialConfig, series: RdmSeries) -> NDArray[np.bool_]:
-    """Returns the times after the stimulus began, bool [T]; without curves there is no onset, and all count."""
-    if _model(config).curves.source == "ones":
-        return np.ones(len(series.times), dtype=bool)
+def counted_times(series: RdmSeries) -> NDArray[np.bool_]:
+    """Returns the times after the stimulus began, bool [T]: the axis of the data says so, whatever the curves are."""
     return np.asarray(series.times > 0)
 
 
 def neural_part(config: TrialConfig) -> tuple[object, ...]:
     """Returns the fields of a configuration that decide what its outputs over time are compared with."""
-    return (config.model.targets, config.model.curves.source) if isinstance(config.model, ClipHbaMeg) else ()
+    return (config.model.targets,) if isinstance(config.model, ClipHbaMeg) else ()
+
+
+def onset_under_ones(config: TrialConfig, series: RdmSeries) -> tuple[tuple[str, str], ...]:
+    """Returns what tells constant curves with an onset from those of old, when all times counted: part of a regime."""
+    is_new = series.onset > 0 and _model(config).curves.source == "ones"
+    return (("counted", f"{len(series.times) - series.onset} of {len(series.times)}"),) if is_new else ()
 
 
 def over_time(config: TrialConfig, evaluation: Evaluation, dataset: Dataset, names: Sequence[str]) -> OverTime:
@@ -190,14 +205,14 @@ def over_time(config: TrialConfig, evaluation: Evaluation, dataset: Dataset, nam
     """
     series = series_of(config, dataset)
     references = _references((series,), names, {series.name: compared_participants(config, evaluation, series)})
-    return OverTime(times_ms=series.times, after_onset=counted_times(config, series), references=references)
+    return OverTime(times_ms=series.times, after_onset=counted_times(series), references=references)
 
 
 def elsewhere_over_time(config: TrialConfig, dataset: Dataset, further: Dataset, names: Sequence[str]) -> OverTime:
     """Returns what outputs for another set's stimuli are compared with: all participants of that set's series."""
     own = series_of(config, dataset)
     references = _references(further.series, names, {})
-    return OverTime(times_ms=own.times, after_onset=counted_times(config, own), references=references)
+    return OverTime(times_ms=own.times, after_onset=counted_times(own), references=references)
 
 
 def _references(

@@ -78,6 +78,28 @@ def test_two_times_have_no_curves_and_no_third_loss(meg_engine, lab: Path) -> No
     assert len(sweep.trials) == 1
 
 
+def test_which_times_count_is_the_axis_and_not_the_curves(meg_engine) -> None:
+    """-100..875 ms: the 5 times up to 0 ms do not count; constant curves of old, under which they did, had other ids."""
+    found = {}
+    for source in ("data", "ones"):
+        sweep = meg_engine.sweep(model={"curves": {"source": source}})
+        (trial,) = sweep.trials
+        found[source] = {item.column: item.counts.tolist() for item in sweep.items[trial.trial_id]}
+        assert dict(trial.inputs.model).get("counted") == ("35 of 40" if source == "ones" else None)
+        task = meg_engine.task(model={"curves": {"source": source}})
+        assert task._targets.times.tolist() == list(range(5, 40)), source
+    assert found["data"] == found["ones"]
+    assert found["ones"]["rsa_neural_meg"] == [False] * 5 + [True] * 35
+
+
+def test_an_axis_that_ends_before_the_onset_is_refused(meg_engine, lab: Path) -> None:
+    write_rdms(lab, people=3, times=4)
+    (lab / "early.yaml").write_text(TWO_TIMES.replace("start_ms: 1,", "start_ms: -3,"))
+    data = {"manifest": str(lab / "early.yaml"), "train_fraction": 0.6}
+    with pytest.raises(DataError, match=r"early\.yaml:4:.*`fmri` has times after 0 ms, .* Got -3 to 0 ms"):
+        meg_engine.sweep(data=data, model={"curves": {"source": "ones"}})
+
+
 def test_two_times_are_trained_on_and_both_count(meg_engine, lab: Path) -> None:
     write_rdms(lab, people=3, times=2)
     (lab / "two.yaml").write_text(TWO_TIMES.replace("held_out: {rows: [s0, s1, s2]}\n", ""))
@@ -91,3 +113,4 @@ def test_two_times_are_trained_on_and_both_count(meg_engine, lab: Path) -> None:
     sweep = meg_engine.sweep(**changes)
     (item,) = [item for item in sweep.items[sweep.trials[0].trial_id] if item.column == "rsa_neural_fmri"]
     assert item.counts.all()
+    assert "counted" not in dict(sweep.trials[0].inputs.model), "regions have no onset, and the ids they had"

@@ -310,6 +310,10 @@ def _check_series(series: RdmSeries, parts: Parts) -> Iterator[Finding]:
     if len(times) < FEWEST_TIMES:
         text = f"{series.name}: time curves need at least {FEWEST_TIMES} times: a spec uses constant ones"
         yield Finding(level="note", check="RDM series", where=series.where, message=text)
+    if series.onset == len(times):
+        text = f"{series.name}: no time is after 0 ms, the onset: losses and scores count these"
+        remedy = "Correct `start_ms` or `step_ms`; for what is no time, such as regions, write `start_ms: 1`"
+        yield Finding(level="warning", check="RDM series", where=series.where, message=text, remedy=remedy)
     pool = parts.pool_table.names if parts.pool_table is not None else ()
     for what, names in (("images of the pool", pool), ("held-out images", parts.held_out_names or ())):
         lacking = series.uncovered(names)

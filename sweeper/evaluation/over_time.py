@@ -91,7 +91,7 @@ def course_item(
 ) -> CourseItem:
     """Returns the item of a reference over time; the model is asked at the reference's times."""
     index = nearest_before(reference.times_ms, over_time.times_ms)
-    counts = over_time.after_onset[index]
+    counts = over_time.after_onset[index] & (reference.times_ms > 0)
     return _item(column, key, reference.name, reference.rdms, index, reference.times_ms, counts, metric)
 
 

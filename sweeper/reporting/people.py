@@ -160,7 +160,7 @@ def people_of(view: SweepView, store: ObjectStore, group: Group) -> People:
         left_out=tuple(name for name, status in statuses.items() if status == "failed"),
         stimuli=names,
         times_ms=series.times,
-        counts=counted_times(trials[0].config, series),
+        counts=counted_times(series),
         trained=_outputs(store, trials, best, held_out),
         untrained=_outputs(store, trials, [0] * len(trials), held_out),
         data=np.stack(list(series.each(subjects, names))),

@@ -64,7 +64,7 @@ def header(view: SweepView) -> str:
     lines = first_lines(view)
     reference, metric = view.references.get(view.rsa_column, "nothing"), view.revision.spec.evaluation.metric
     over_time = any(trial.config.model.over_time for trial in view.trials.values())
-    mean = ", mean over times after the onset" if over_time else ""
+    mean = ", mean over times after 0 ms" if over_time else ""
     lines.append(f"RSA ({metric} RDM{mean}) against {reference}, at the best validation loss; {_untrained(view)}")
     if any(trial.config.perturbation for trial in view.trials.values()):
         lines.extend(_about_windows(view))

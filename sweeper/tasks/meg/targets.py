@@ -30,7 +30,7 @@ class NeuralTargets:
         series = series_of(config, dataset)
         self._view = series.mean(target_participants(config, series), dataset.pool.names, folder=folder)
         self._device = device
-        self.counted: NDArray[np.int64] = np.flatnonzero(counted_times(config, series))
+        self.counted: NDArray[np.int64] = np.flatnonzero(counted_times(series))
         self.times: NDArray[np.int64] = np.arange(len(series.times))
 
     def count(self, times: str, defined: NDArray[np.bool_]) -> None:
