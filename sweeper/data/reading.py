@@ -17,6 +17,8 @@ from sweeper.data.sources import Triplets, image_set_of, rdm_of, rows_of, table_
 from sweeper.data.tables import Table, numbered
 from sweeper.errors import DataError, Problem
 
+FEWEST_HELD_OUT = 3  # with two there is one pair, and nothing to correlate
+
 
 def read_parts(manifest: Manifest, relabel: Relabel, problems: Problems) -> Parts:
     """Reads all files of a manifest, or draws its set."""
@@ -35,6 +37,8 @@ def read_parts(manifest: Manifest, relabel: Relabel, problems: Problems) -> Part
     names = held_out.images.names if held_out is not None else None
     if own_table is not None:
         names = own_table.names
+    if names is not None and len(names) < FEWEST_HELD_OUT:
+        problems.found.append(_too_few_held_out(manifest, len(names)))
     rdms, rdm_notes = _read_rdms(manifest, names, names_by_id, problems)
     series, series_notes = _read_series(manifest, names, rows_by_id, problems)
     return Parts(
@@ -209,6 +213,12 @@ def _held_out_stimuli(
     shared = all_names if source.rows is not None and source.images is None else None
     images = problems.attempt(place, _images_among, image_source, names, shared)
     return None if images is None else Stimuli(images=images, table=table)
+
+
+def _too_few_held_out(manifest: Manifest, found: int) -> Problem:
+    field = ("held_out", "rows") if manifest.held_out is not None and manifest.held_out.rows is not None else ()
+    rule, remedy = f"an RDM needs {FEWEST_HELD_OUT} held-out stimuli or more", "Hold out more, or leave `held_out` out"
+    return Problem(where=manifest.where(*(field or ("held_out",))), rule=rule, got=str(found), remedy=remedy)
 
 
 def _images_among(source: ImageSource, names: tuple[str, ...] | None, all_names: tuple[str, ...] | None) -> ImageSet:

@@ -74,6 +74,17 @@ def opened(lab: Path, entry: str = "file: rdms.npy", **options: Any) -> Dataset:
     return open_dataset(load_manifest(written(lab, entry)), **options)
 
 
+@pytest.mark.parametrize("rows", ["[s6, s1]", "[s6]"])
+def test_two_held_out_stimuli_are_no_rdm(lab: Path, rows: str) -> None:
+    path = written(lab, manifest=MANIFEST.replace("[s6, s1, s3]", rows).replace("SERIES", "file: rdms.npy"))
+    with pytest.raises(DataError) as raised:
+        open_dataset(load_manifest(path))
+    told = f"{path}:5:12: an RDM needs 3 held-out stimuli or more. Got {rows.count('s')}. Hold out more"
+    assert [str(problem).startswith(told) for problem in raised.value.problems] == [True]
+    errors = [finding for finding in verify_manifest(load_manifest(path)) if finding.level == "error"]
+    assert [finding.where for finding in errors] == [f"{path}:5:12"]
+
+
 def series_of(lab: Path, entry: str = "file: rdms.npy") -> RdmSeries:
     (series,) = opened(lab, entry).series
     return series
