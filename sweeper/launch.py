@@ -115,7 +115,7 @@ def launch(request: Request, progress: Progress) -> Outcome:
     least = asked_share(store, spec.name)
     if least and on_gpu:
         progress.note(f"each trial gets at least {least:g} GPU, as `sweeper retry --gpu` asked")
-    with ExitStack() as kept, stop_on_signals() as stop:
+    with ExitStack() as kept, stop_on_signals() as stop, named.located():
         backend = partial(_backend, request.backend, progress, address, kept if asks is not None else None)
         return run_sweep(
             Run(

@@ -49,8 +49,17 @@ def find_spec(name: Path, store: str | Path, *, stand_in: bool = False) -> Named
         revision = latest_revision(opened, sweep)
         if revision is not None:
             return NamedSpec(spec=revision.spec, source=revision.source, file=None)
-    spec = load_spec(name, stand_in=stand_in)
-    return NamedSpec(spec=spec, source=name.read_text(encoding="utf-8"), file=name)
+    return spec_in(name, stand_in=stand_in)
+
+
+def spec_in(file: Path, *, stand_in: bool = False) -> NamedSpec:
+    """Returns the spec in a file.
+
+    Raises:
+        SpecError: the file breaks a rule, or is none.
+    """
+    spec = load_spec(file, stand_in=stand_in)
+    return NamedSpec(spec=spec, source=file.read_text(encoding="utf-8"), file=file)
 
 
 def _located(problem: Problem, document: Document) -> Problem:

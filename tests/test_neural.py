@@ -79,7 +79,7 @@ def test_two_times_have_no_curves_and_no_third_loss(meg_engine, lab: Path) -> No
 
 
 def test_which_times_count_is_the_axis_and_not_the_curves(meg_engine) -> None:
-    """-100..875 ms: the 5 times up to 0 ms do not count; constant curves of old, under which they did, had other ids."""
+    """The 5 times of -100..0 ms do not count; constant curves of old, under which they did, had other ids."""
     found = {}
     for source in ("data", "ones"):
         sweep = meg_engine.sweep(model={"curves": {"source": source}})

@@ -42,3 +42,11 @@ def test_a_sweep_of_the_store_is_named_without_its_file(engine, grid: Path, grid
 def test_neither_file_nor_sweep(grid: Path) -> None:
     with pytest.raises(SpecError, match="the spec must exist"):
         find_spec(Path("nowhere"), grid)
+
+
+def test_what_is_wrong_with_a_spec_that_a_state_is_taken_from_is_told_in_its_file(tmp_path: Path) -> None:
+    (tmp_path / "odd.yaml").write_text(SPEC)
+    head = "name: meg\ndata: {manifest: builtin:selfmade-meg}\nmodel: {variant: clip-hba-meg, text_from: odd.yaml, "
+    (tmp_path / "meg.yaml").write_text(f"{head}backbone: tiny-clip, pretrained: builtin}}\n")
+    with pytest.raises(ModelError, match=r"odd.yaml:4:13: model.backbone: .*Nearest: ViT-L-14"):
+        make_plan(tmp_path / "meg.yaml", tmp_path / "store", stand_in=False)

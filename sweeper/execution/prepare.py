@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Self
 
 from sweeper.errors import Problem, SpecError
@@ -13,10 +14,10 @@ from sweeper.plan.lineage import Inputs, root_id
 from sweeper.plan.tree import Tree, build_tree
 from sweeper.plan.trials import Trial, farthest, resolve
 from sweeper.spec.axes import SweptTrial, expand
-from sweeper.spec.load import load_spec
 from sweeper.spec.overlap import check_noise_overlap
 from sweeper.spec.rewrite import GIVEN, is_spec
 from sweeper.spec.schema import SweepSpec, TrialConfig
+from sweeper.specs import spec_in
 from sweeper.store.given import Source
 
 
@@ -130,9 +131,11 @@ class Resolver:
     def _source(self, field: str, path: str) -> Source:
         """Returns a spec with its one trial."""
         if path not in self._sources:
-            spec = load_spec(path, stand_in=self.spec.stand_in)
-            resolver = Resolver(spec, device=self._device, device_model=self._device_model)
-            trials = [trial for trial in resolver.resolve(expand(spec)).trials if trial.role != "baseline"]
+            named = spec_in(Path(path), stand_in=self.spec.stand_in)
+            resolver = Resolver(named.spec, device=self._device, device_model=self._device_model)
+            with named.located():
+                sweep = resolver.resolve(expand(named.spec))
+            trials = [trial for trial in sweep.trials if trial.role != "baseline"]
             if len(trials) != 1:
                 rule, remedy = "a spec that a state is taken from has one trial", "Name the trial by its id"
                 problem = Problem(where=f"model.{field}", rule=rule, got=f"{len(trials)} in {path}", remedy=remedy)

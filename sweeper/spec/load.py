@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sweeper.errors import Problem, SpecError
+from sweeper.spec.circles import refuse_circles
 from sweeper.spec.document import Document, parse_document
 from sweeper.spec.fields import FILE_KEYS, SECTIONS, dotted_names, suggest
 from sweeper.spec.messages import findings, shown
@@ -68,6 +69,7 @@ def parse_spec(
         remedy = f"Set it, or give a default: ${{{variable}:-/some/folder}}"
         report.tell(path, f"environment variable {variable} must be set", remedy=remedy)
     configs = _check(raw, report)
+    refuse_circles(raw, name, written_in, report)
     if report.problems:
         raise SpecError(report.problems)
     if stand_in:
