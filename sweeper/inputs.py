@@ -27,8 +27,9 @@ from sweeper.neural import (
     neural_digest,
     onset_under_ones,
     over_time,
+    rdm_part,
+    require_rdms,
     series_of,
-    split_over_time,
 )
 from sweeper.plan.identity import content_id
 from sweeper.plan.lineage import Inputs
@@ -189,7 +190,8 @@ def require_inputs(configs: Iterable[TrialConfig]) -> None:
         asked.setdefault((config.data, config.seeds.split), partial(dataset_of, config))
         asked.setdefault((config.model,), partial(_require_adapter, config.model))
         if config.model.over_time:
-            asked.setdefault((config.data, config.seeds.split, "over time"), partial(_require_stimuli, config))
+            key = (config.data, config.seeds.split, config.subject, rdm_part(config))
+            asked.setdefault(key, partial(_require_rdms, config))
     errors: list[SweeperError] = []
     for look in asked.values():
         try:
@@ -218,8 +220,8 @@ def _given(field: str, name: str) -> str:
     return f"file {file_digest(Path(name))}"
 
 
-def _require_stimuli(config: TrialConfig) -> None:
-    split_over_time(config, dataset_of(config))
+def _require_rdms(config: TrialConfig) -> None:
+    require_rdms(config, dataset_of(config))
 
 
 def _require_adapter(model: AnyModel) -> None:

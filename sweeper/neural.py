@@ -4,17 +4,19 @@ Free of torch: planner and workers ask here.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.data.dataset import Dataset
+from sweeper.data.facts import Facts, kept
 from sweeper.data.over_time import CourseReference, OverTime
 from sweeper.data.series import RdmSeries
 from sweeper.data.split import Split, split_pool
 from sweeper.errors import DataError, Problem
 from sweeper.metrics.rdm import UndefinedMetric, upper_triangle
-from sweeper.metrics.time_curves import FEWEST_TIMES, TimeCurves, constant_curves, time_curves
+from sweeper.metrics.time_curves import FEWEST_TIMES, ConstantRdms, TimeCurves, constant_curves, time_curves
 from sweeper.plan.identity import content_id
 from sweeper.spec.schema import Evaluation, TrialConfig, names_several
 from sweeper.spec.variants.clip_hba_meg import ClipHbaMeg
@@ -154,11 +156,66 @@ def curves_of(config: TrialConfig, dataset: Dataset) -> TimeCurves:
         names = [dataset.pool.names[row] for row in split_over_time(config, dataset).train]
     everybody = wanted.participants == "all"
     people = series.participants if everybody else target_participants(config, series)
+    return _curves_from(series, tuple(people), tuple(names), wanted.noise_scale)
+
+
+@lru_cache(maxsize=256)  # asked for by the plan, then by each task
+def _curves_from(series: RdmSeries, people: tuple[str, ...], names: tuple[str, ...], noise_scale: float) -> TimeCurves:
+    rule, remedy = f"time curves of `{series.name}` exist", "Use ones"
+
+    def find() -> Facts:
+        curves = time_curves(series.each(people, names), series.onset, noise_scale=noise_scale)
+        return {"alpha": curves.alpha.tolist(), "beta": curves.beta.tolist(), "noise": curves.noise.tolist()}
+
     try:
-        return time_curves(series.each(people, names), series.onset, noise_scale=wanted.noise_scale)
+        rows = (series.participants, series.names)  # which the digest does not know
+        what = {"series": series.digest, "rows": rows, "people": people, "stimuli": names, "noise": noise_scale}
+        facts = kept(f"time curves 1 {content_id('curves', what)}", series.num_bytes(people), find)
+        return TimeCurves(**{name: np.array(curve) for name, curve in facts.items()})
+    except ConstantRdms as error:
+        got = f"the RDM of participant {people[error.participant]} over {len(names)} stimuli is constant "
+        got += _at_times(series, error.times)
+        remedy = "Take these times out of the file, or leave the participant out of the targets"
+        raise DataError(Problem(where="model.curves.source", rule=rule, got=got, remedy=remedy)) from error
     except UndefinedMetric as error:
-        problem = Problem(where="model.curves.source", rule=str(error), got=series.name, remedy="Use ones")
-        raise DataError(problem) from error
+        raise DataError(Problem(where="model.curves.source", rule=rule, got=str(error), remedy=remedy)) from error
+
+
+def _at_times(series: RdmSeries, times: Sequence[int]) -> str:
+    more = f" and at {len(times) - 1} other times" if len(times) > 1 else ""
+    return f"at {series.times[times[0]]:g} ms{more}"
+
+
+def require_rdms(config: TrialConfig, dataset: Dataset) -> None:
+    """Makes sure that the curves of a configuration exist, and losses of RDMs that vary.
+
+    Raises:
+        DataError: they do not, or a side of the split has too few stimuli.
+    """
+    series, model, split = series_of(config, dataset), _model(config), split_over_time(config, dataset)
+    curves_of(config, dataset)
+    if model.loss.w3 == 0:  # the other losses take all times as one
+        return
+    counted = range(len(series.times)) if model.loss.times == "all" else np.flatnonzero(counted_times(series)).tolist()
+    for what, rows in (("training", split.train), ("validation", split.val)):
+        names = tuple(dataset.pool.names[row] for row in rows)
+        constant = sorted(_constant_times(series, target_participants(config, series), names) & set(counted))
+        if constant:
+            rule = f"a weight needs targets that differ between pairs of {what} stimuli, at each time that losses count"
+            got = f"`{series.name}`, {len(names)} stimuli: the same for all pairs {_at_times(series, constant)}"
+            remedy = "Set it to 0, or take these times out of the file"
+            raise DataError(Problem(where="model.loss.w3", rule=rule, got=got, remedy=remedy))
+
+
+def rdm_part(config: TrialConfig) -> tuple[object, ...]:
+    """Returns the fields of a model, besides data, split and subject, by which `require_rdms` judges."""
+    model = _model(config)
+    return (model.targets, model.curves, model.loss)
+
+
+@lru_cache(maxsize=1024)
+def _constant_times(series: RdmSeries, people: tuple[str, ...], names: tuple[str, ...]) -> frozenset[int]:
+    return frozenset(series.constant_times(people, names))
 
 
 def split_over_time(config: TrialConfig, dataset: Dataset) -> Split:

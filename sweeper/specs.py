@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sweeper.errors import DataError, ModelError, Problem, SpecError
 from sweeper.spec.document import Document, parse_document
+from sweeper.spec.fields import FILE_KEYS
 from sweeper.spec.load import load_spec
 from sweeper.spec.naming import stand_in_name
 from sweeper.spec.schema import SweepSpec
@@ -68,6 +69,6 @@ def _located(problem: Problem, document: Document) -> Problem:
     axes = document.root.value.get("axes") if document.root is not None else None
     if isinstance(axes, dict) and problem.where in axes:
         path = ("axes", problem.where)
-    if document.root is None or path[0] not in document.root.parts:
+    if path[0] not in FILE_KEYS:
         return problem
     return replace(problem, where=document.where(path), rule=f"{problem.where}: {problem.rule}")

@@ -11,6 +11,9 @@ from scipy.stats import spearmanr
 from sweeper.errors import DataError
 from sweeper.evaluation import items_of
 from sweeper.inputs import held_out_sets
+from sweeper.reporting.load import open_view
+from sweeper.reporting.text import header
+from sweeper.store.opening import open_store
 
 NAMES = tuple(f"s{i}" for i in range(12))
 TWO_TIMES = """\
@@ -19,6 +22,7 @@ images: {folder: images, pattern: "*.png"}
 held_out: {rows: [s0, s1, s2]}
 series: [{name: fmri, file: rdms.npy, rows: row_ids, start_ms: 1, step_ms: 1}]
 """
+SERIES = TWO_TIMES.replace("start_ms: 1, step_ms: 1", "start_ms: -10, step_ms: 5")
 ELSEWHERE = """\
 name: elsewhere
 held_out: {images: {folder: images, pattern: "*.png"}}
@@ -114,3 +118,57 @@ def test_two_times_are_trained_on_and_both_count(meg_engine, lab: Path) -> None:
     (item,) = [item for item in sweep.items[sweep.trials[0].trial_id] if item.column == "rsa_neural_fmri"]
     assert item.counts.all()
     assert "counted" not in dict(sweep.trials[0].inputs.model), "regions have no onset, and the ids they had"
+
+
+HELD_OUT = [sorted(NAMES).index(name) for name in ("s0", "s1", "s2")]
+POOL = sorted(set(range(len(NAMES))) - set(HELD_OUT))
+
+
+def constant(lab: Path, time: int, person: int | slice) -> dict[str, object]:
+    """Makes the RDMs of one person, or all, constant over the pool at one time of 8 (-10..25 ms)."""
+    rdms = write_rdms(lab, people=3, times=8)
+    square = np.ix_(POOL, POOL)
+    for rdm in rdms[person, time].reshape(-1, len(NAMES), len(NAMES)):
+        rdm[square] = 0.5 * (1 - np.eye(len(POOL)))
+    np.save(lab / "rdms.npy", rdms)
+    manifest = lab / f"meg{time}.yaml"  # a process opens a manifest once
+    manifest.write_text(SERIES)
+    return {"manifest": str(manifest), "train_fraction": 0.6}
+
+
+def problem_of(meg_engine, data, **changes):
+    with pytest.raises(DataError) as error:
+        meg_engine.sweep(data=data, **changes)
+    (problem,) = error.value.problems
+    return problem
+
+
+def test_a_constant_rdm_of_the_pool_is_told_before_training_with_who_and_when(meg_engine, lab: Path) -> None:
+    problem = problem_of(meg_engine, constant(lab, time=6, person=1))
+    assert problem.where == "model.curves.source"
+    assert problem.got == "the RDM of participant 2 over 5 stimuli is constant at 20 ms"
+    assert problem.remedy.startswith("Take these times out of the file, or leave the participant")
+
+
+def test_constant_targets_have_no_third_loss(meg_engine, lab: Path) -> None:
+    data = constant(lab, time=6, person=slice(None))
+    ones = {"curves": {"source": "ones"}}
+    problem = problem_of(meg_engine, data, model=ones)
+    assert problem.where == "model.loss.w3"
+    assert problem.got == "`fmri`, 5 stimuli: the same for all pairs at 20 ms"
+    assert problem.remedy.startswith("Set it to 0")
+    assert len(meg_engine.sweep(data=data, model={**ones, "loss": {"w3": 0.0}}).trials) == 1
+    early = constant(lab, time=1, person=slice(None))
+    assert len(meg_engine.sweep(data=early, model=ones).trials) == 1, "losses count times after 0 ms only"
+    assert problem_of(meg_engine, early, model={**ones, "loss": {"times": "all"}}).got.endswith("at -5 ms")
+
+
+def test_a_score_against_a_constant_rdm_is_undefined_and_says_so(meg_engine, lab: Path, tmp_path: Path) -> None:
+    rdms = write_rdms(lab, people=3, times=8)
+    rdms[:, :, *np.ix_(HELD_OUT, HELD_OUT)] = 0.5 * (1 - np.eye(3))
+    np.save(lab / "rdms.npy", rdms)
+    (lab / "meg.yaml").write_text(SERIES)
+    data = {"manifest": str(lab / "meg.yaml"), "train_fraction": 0.6}
+    assert meg_engine.run(tmp_path / "store", data=data, training={"max_epochs": 1}).status == "done"
+    view = open_view(open_store(tmp_path / "store"), "test")
+    assert "undefined, since fmri is the same for all pairs at each of the 5 times that count" in header(view)

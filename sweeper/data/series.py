@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.data.blocks import Blocks, parts_of
+from sweeper.data.facts import Facts, kept
 from sweeper.data.features import FeatureCache
 from sweeper.errors import DataError, Problem
+from sweeper.metrics.rdm import rounding_floor
 
 LARGE = 256 * 2**20
 """Bytes from which on a view is kept in a folder and mapped, not held by each worker."""
@@ -79,6 +81,10 @@ class RdmSeries:
         """Returns the number of times up to and including 0 ms (docs/methods.md 4.2)."""
         return int((self.times <= 0).sum())
 
+    def num_bytes(self, participants: Sequence[object]) -> int:
+        """Returns how much has to be read, at most, to know the RDMs of so many participants."""
+        return 8 * len(participants) * len(self.times) * self.average * self.blocks.shape[2] ** 2
+
     def uncovered(self, names: Sequence[str]) -> list[str]:
         """Returns those of `names` that are no row of this series."""
         own = set(self.names)
@@ -117,6 +123,31 @@ class RdmSeries:
             cache = FeatureCache(folder, chunk=len(parts[0]))
             values = cache.get({"rdm series": digest}, num_times, lambda times: {"rdm": build(times)})["rdm"]
         return SeriesView(values=values, times=self.times, names=tuple(names), digest=digest)
+
+    def constant_times(self, participants: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:
+        """Returns the 0-based times at which the mean RDM of some participants is the same for all pairs of stimuli.
+
+        Args:
+            participants: who.
+            names: 3 stimuli or more.
+
+        Raises:
+            DataError: as `mean`.
+        """
+        people, rows = sorted(self._positions(participants)), self._rows(names)
+        above = np.triu_indices(len(rows), k=1)
+
+        def find() -> Facts:
+            found = []
+            for times in parts_of(len(self.times), self.average * self.blocks.shape[2] ** 2):
+                pairs = self._mean_over(people, rows, times)[:, *above].astype(np.float64)
+                spread = np.linalg.norm(pairs - pairs.mean(axis=1, keepdims=True), axis=1)
+                flat = spread <= rounding_floor(pairs.astype(np.float32))
+                found += [times.start + int(i) for i in np.flatnonzero(flat)]
+            return {"times": found}
+
+        key = json.dumps(["constant times 1", self.digest, people, rows.tolist()])
+        return tuple(kept(key, self.num_bytes(people), find)["times"])
 
     def _mean_over(self, people: Sequence[int], rows: NDArray[np.int64], times: range) -> NDArray[np.float32]:
         total = np.zeros((len(times), len(rows), len(rows)))

@@ -52,7 +52,7 @@ class CourseItem:
         try:
             found = summarize_course(self.course(outputs), self.times_ms, self.counts)
         except UndefinedMetric as undefined:
-            reasons["rsa"] = str(undefined)
+            reasons["rsa"] = self._fault_of_reference() or str(undefined)
         else:
             values = {
                 "rsa": found.mean,
@@ -64,6 +64,12 @@ class CourseItem:
         return Record(
             state_id=state_id, epoch=epoch, item=self.item_id, values=values, reasons=reasons, measured_at=now
         )
+
+    def _fault_of_reference(self) -> str | None:
+        ranks = np.atleast_2d(self.ranks)
+        if not np.isnan(ranks[self.counts] if len(ranks) > 1 else ranks).any(axis=1).all():
+            return None
+        return f"{self.reference} is the same for all pairs at each of the {self.counts.sum()} times that count"
 
     def describe(self) -> dict[str, str]:
         """See `Item.describe`."""

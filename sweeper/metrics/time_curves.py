@@ -3,7 +3,7 @@
 The three curves that modulate CLIP-HBA-MEG (docs/methods.md 4.2). Shapes: T times, N stimuli, P = N (N - 1) / 2 pairs.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,23 @@ FEWEST_TIMES = 3  # with 2, both rows of the time-by-time matrix have the same m
 _SMOOTHING = 3.0  # of the noise level, in samples
 _CHUNK = 4_000_000  # pairs x times held at once in float64
 _FLAT = 1e-12  # a curve that varies by less, relative to its size, is constant
+
+
+class ConstantRdms(UndefinedMetric):
+    """All pairs of a participant's RDM are equally dissimilar at some times.
+
+    Attributes:
+        participant: 0-based.
+        times: 0-based.
+        num_times: of the participant.
+    """
+
+    def __init__(self, participant: int, times: Sequence[int], num_times: int) -> None:
+        self.participant, self.times, self.num_times = participant, tuple(times), num_times
+        super().__init__(
+            f"participant {participant} (0-based): {len(self.times)} of {num_times} RDMs are constant "
+            f"(first: time {self.times[0]})"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -117,9 +134,7 @@ def _correlate_times(rdm: NDArray[Any], number: int) -> Array:
     norms = np.sqrt(np.diagonal(products))
     flat = np.flatnonzero(norms <= _floor(rdm, squares))
     if flat.size:
-        raise UndefinedMetric(
-            f"participant {number} (0-based): {flat.size} of {num_times} RDMs are constant (first: time {flat[0]})"
-        )
+        raise ConstantRdms(number, flat.tolist(), num_times)
     correlations = np.asarray(np.clip(products / np.outer(norms, norms), -1.0, 1.0))
     np.fill_diagonal(correlations, 1.0)
     return correlations

@@ -90,7 +90,10 @@ def recovery_text(row: Mapping[str, Any], comparator: str, what: str = "loss") -
 def _untrained(view: SweepView) -> str:
     found = [rows[0].get(view.rsa_column) for trial_id in view.trials if 0 in (rows := view.rows(trial_id))]
     values = sorted({f"{value:.3f}" for value in found if isinstance(value, float)})
-    return f"before training: {' to '.join(dict.fromkeys((values[0], values[-1])))}" if values else "not measured yet"
+    if values:
+        return f"before training: {' to '.join(dict.fromkeys((values[0], values[-1])))}"
+    reason = view.undefined(view.rsa_column)
+    return "not measured yet" if reason is None else f"undefined, since {reason}"
 
 
 def _about_windows(view: SweepView) -> list[str]:

@@ -67,6 +67,16 @@ class SweepView:
             if isinstance(value := row.get(column), float | int)
         }
 
+    def undefined(self, column: str) -> str | None:
+        """Returns why the main value of a column does not exist at some state; None: it does at each."""
+        items = {item for item, names in self.columns.items() if column in names}
+        for trial_id in self.trials:
+            for epoch in self.rows(trial_id):
+                for record in self.records.get(self.trials[trial_id].state_ids[epoch], ()):
+                    if record.item in items and "rsa" in record.reasons:
+                        return record.reasons["rsa"]
+        return None
+
     @cached_property
     def standing(self) -> Standing:
         """How its trials stand; a search's line in words is added by who shows it."""
