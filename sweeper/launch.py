@@ -24,6 +24,7 @@ from sweeper.spec.schema import SweepSpec
 from sweeper.specs import find_spec
 from sweeper.store.objects import ObjectStore
 from sweeper.store.opening import open_store
+from sweeper.store.parents import require_parents, seen_before
 from sweeper.store.shares import asked_share
 from sweeper.tracking.base import NullTracker, Tracker
 from sweeper.tracking.sync import NO_TRACKING, tracking_uri
@@ -108,6 +109,10 @@ def launch(request: Request, progress: Progress) -> Outcome:
         require_room(sweep.trials, spec.evaluation, spec.resources.cache_gb)
     on_gpu = resolver.computes_on("cuda")
     store = open_store(request.store)
+    with named.located():
+        require_parents(store, sweep.trials, sweep.sources)
+    for line in seen_before(store, sweep.trials, sweep.sources):
+        progress.note(line)
     if sweep.merged and asks is None:
         progress.note(merged_text(sweep.merged))
     if device.kind == "cpu" and not device.may_grow and spec.resources.gpu not in ("auto", 0):

@@ -30,6 +30,7 @@ from sweeper.store.ledger import DamagedLedger, Ledger, group_by_state, ledger_p
 from sweeper.store.objects import ObjectStore
 from sweeper.store.opening import open_store
 from sweeper.store.outputs import read_outputs
+from sweeper.store.parents import seen_before
 from sweeper.store.rows import load_records
 from sweeper.store.sweeps import Revision, latest_revision
 
@@ -164,7 +165,12 @@ def open_view(store: ObjectStore, sweep: str) -> SweepView:
     """
     revision = revision_of(store, sweep)
     wanted = state_ids_of(revision.trials)
-    return SweepView(revision=revision, records=_records(store, revision, wanted), failures=failures_of(store, wanted))
+    return SweepView(
+        revision=revision,
+        records=_records(store, revision, wanted),
+        failures=failures_of(store, wanted),
+        notes=seen_before(store, revision.trials, {}),
+    )
 
 
 def revision_of(store: ObjectStore, sweep: str) -> Revision:

@@ -72,8 +72,8 @@ def header(view: SweepView) -> str:
 
 
 def first_lines(view: SweepView) -> list[str]:
-    """Returns name and counts of a sweep, and the stand-in's mark."""
-    return standing_lines(view.standing, asked_text(view))
+    """Returns name and counts of a sweep, the stand-in's mark, and what spoils comparisons."""
+    return [*standing_lines(view.standing, asked_text(view)), *view.notes]
 
 
 def recovery_text(row: Mapping[str, Any], comparator: str, what: str = "loss") -> str:

@@ -24,11 +24,13 @@ class SweepView:
         revision: spec and trials.
         records: everything measured on the states of these trials, by state.
         failures: by state.
+        notes: what spoils a comparison of these trials, a line each.
     """
 
     revision: Revision
     records: Mapping[str, Iterable[Record]]
     failures: Mapping[str, Failure]
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def trials(self) -> Mapping[str, Trial]:

@@ -37,19 +37,19 @@ def best_state(store: ObjectStore, trial_id: str, where: str) -> tuple[Trial, by
     Raises:
         SpecError: the store does not know the trial, or it is not finished, or its best state is gone.
     """
-    trial = _find(store, trial_id)
+    trial = find_trial(store, trial_id)
     if trial is None:
         raise _unknown(where, trial_id)
     curve = _curve(store, trial)
     end = trial.stop.ended_at(curve)
     if end is None:
-        got = f"{_told(trial)}, measured up to epoch {max(curve, default=0)}"
+        got = f"{told(trial)}, measured up to epoch {max(curve, default=0)}"
         raise _error(where, "takes a state of a finished trial", got, "Run its spec to the end, in this store, first")
     own = {epoch: loss for epoch, loss in curve.items() if trial.stop.start <= epoch <= end}
     best = min(own, key=lambda epoch: (own[epoch], epoch))
     data = store.get("states", trial.state_ids[best])
     if data is None:
-        got = f"the state of epoch {best} of {_told(trial)} is not there (dropped, or damaged)"
+        got = f"the state of epoch {best} of {told(trial)} is not there (dropped, or damaged)"
         raise _error(where, "takes a state that the store holds", got, "Run that trial's spec again: it is made anew")
     return trial, data
 
@@ -69,9 +69,9 @@ def require_fit(given: Trial, model: AnyModel, weights: str, where: str) -> None
     theirs, field = given.config.model, where.rpartition(".")[2]
     if field not in theirs.gives:
         part = "its text tower" if field == "text_from" else f"what {model.variant} starts from"
-        raise _error(where, f"names a trial whose variant trains {part}", f"{_told(given)}, {theirs.variant}", _OTHER)
+        raise _error(where, f"names a trial whose variant trains {part}", f"{told(given)}, {theirs.variant}", _OTHER)
     if dict(given.inputs.model)["weights"] != weights:
-        got = f"{_told(given)}, {theirs.backbone} {theirs.pretrained}"
+        got = f"{told(given)}, {theirs.backbone} {theirs.pretrained}"
         raise _error(where, f"names a trial of the same backbone, {model.backbone} {model.pretrained}", got, _OTHER)
 
 
@@ -112,7 +112,7 @@ def given_to_come(store: ObjectStore | None, trials: Iterable[Trial], sources: M
     """
     lines = []
     for asker, where, trial_id in _asked(trials):
-        source, found = sources.get(trial_id), None if store is None else _find(store, trial_id)
+        source, found = sources.get(trial_id), None if store is None else find_trial(store, trial_id)
         given = source.trial if source is not None else found
         if given is None:
             raise _unknown(where, trial_id)
@@ -139,7 +139,8 @@ def _asked(trials: Iterable[Trial]) -> Iterator[tuple[Trial, str, str]]:
     yield from asked.values()
 
 
-def _find(store: ObjectStore, trial_id: str) -> Trial | None:
+def find_trial(store: ObjectStore, trial_id: str) -> Trial | None:
+    """Returns a trial of any sweep of a store."""
     return next((t for revision in all_revisions(store) for t in revision.trials if t.trial_id == trial_id), None)
 
 
@@ -156,7 +157,8 @@ def _curve(store: ObjectStore, trial: Trial) -> dict[int, float]:
     return curve
 
 
-def _told(trial: Trial) -> str:
+def told(trial: Trial) -> str:
+    """Returns a trial as errors name it."""
     return f"trial {trial.short_id} ({trial.name})" if trial.swept else f"trial {trial.short_id}"
 
 

@@ -12,8 +12,13 @@ from safetensors.torch import save_file
 
 from sweeper.cli import main
 from sweeper.errors import DataError, ModelError, SpecError
+from sweeper.inputs import dataset_of
+from sweeper.neural import split_over_time
+from sweeper.reporting.load import open_view
+from sweeper.reporting.text import header
 from sweeper.store.given import given_to_come
 from sweeper.store.local import LocalStore
+from sweeper.store.parents import require_parents, seen_before
 from sweeper.tasks.state import load_state
 
 FORKS = {
@@ -161,8 +166,53 @@ def test_training_starts_from_the_best_state_of_another_trial(meg_engine, tmp_pa
         start = load_state(objects.get("states", trial.lineage.state_ids[0]), "cpu").parameters
         assert all(np.array_equal(start[name], given[name]) for name in given)
     other = {"model": {"start_from": parent.trial_id, "adapter": {"rank": 3}}, "training": {"max_epochs": 1}}
-    with pytest.raises(SpecError, match="the same adapters and times"):
+    with pytest.raises(SpecError, match=r"the same adapters and times\. .*\(2, .*here \(3, .*and \d+ other tensors"):
         meg_engine.run(store, **other)
+
+
+def test_a_parent_with_other_adapters_or_times_is_refused_before_anything_is_trained(meg_engine, tmp_path):
+    parent = tmp_path / "group.yaml"
+    parent.write_text(json.dumps({**meg_engine.base, "name": "group"}))
+
+    def problem(**changes):
+        sweep = meg_engine.sweep(**changes)
+        with pytest.raises(SpecError) as raised:
+            require_parents(None, sweep.trials, sweep.sources)
+        (found,) = raised.value.problems
+        assert found.where == "model.start_from"
+        return found
+
+    found = problem(model={"start_from": str(parent), "adapter": {"rank": 3}})
+    assert re.fullmatch(r"trial \w+: rank 2, here 3", found.got)
+    assert found.remedy == "Name another trial, or write model.adapter.rank: 2"
+    rdms = np.triu(np.random.default_rng(1).random((3, 40, 20, 20)), 1)
+    np.save(tmp_path / "rdms.npy", rdms + rdms.swapaxes(2, 3))
+    np.savez(tmp_path / "images.npz", images=np.random.default_rng(2).integers(0, 255, (20, 9, 9, 3), dtype=np.uint8))
+    lines = ["name: slow", "images: {file: images.npz, key: images}", "held_out: {rows: [0, 1, 2]}"]
+    lines += ["series: [{name: meg, file: rdms.npy, rows: row_ids, start_ms: -100, step_ms: 50}]"]
+    (tmp_path / "slow.yaml").write_text("\n".join(lines))
+    found = problem(model={"start_from": str(parent)}, data={"manifest": str(tmp_path / "slow.yaml")})
+    assert found.got.endswith(": 40 times, -100 to 875 ms; here 40 times, -100 to 1850 ms")
+
+
+def test_a_parent_that_was_trained_on_validation_stimuli_is_told(meg_engine, tmp_path):
+    parent = tmp_path / "group.yaml"
+    parent.write_text(json.dumps({**meg_engine.base, "name": "group", "training": {"max_epochs": 1, "batch_size": 8}}))
+    changes = {"model": {"start_from": str(parent)}, "training": {"max_epochs": 1}}
+    same = meg_engine.sweep(**changes)
+    assert seen_before(None, same.trials, same.sources) == ()
+    other = meg_engine.sweep(**changes, axes={"seeds.split": [1, 2]})
+    (line,) = seen_before(None, other.trials, other.sources)
+    splits = [split_over_time(trial.config, dataset_of(trial.config)) for trial in other.trials]
+    seen = len(set(splits[0].train) & set(splits[1].val))
+    assert f"group.yaml was trained on {seen} of the {len(splits[1].val)} validation stimuli" in line
+    assert "with seeds.split 2 (its own: 1)" in line
+    store = tmp_path / "store"
+    group = meg_engine.run(store, name="group", training={"max_epochs": 1, "batch_size": 8})
+    by_id = {**changes, "model": {"start_from": group.sweep.trials[0].trial_id}}
+    assert meg_engine.run(store, **by_id, seeds={**meg_engine.base.get("seeds", {}), "split": 2}).status == "done"
+    told = header(open_view(LocalStore(store), "test"))
+    assert re.search(rf"trial \w+ was trained on {seen} of the \d+ validation stimuli", told)
 
 
 def test_a_plan_tells_what_is_to_come_first_and_refuses_what_cannot_come(engine, meg_engine, tmp_path):

@@ -92,7 +92,8 @@ def start_of(network: ClipHbaMeg, seed: int, start_from: str | None, store: Obje
     trial, data = best_state(store, start_from, "model.start_from")
     given = load_state(data, network.text.device.type).parameters
     if _shapes(given) != _shapes(own):
-        rule, got = "starts from a trial with the same adapters and times", f"{trial.short_id} ({trial.name})"
+        rule, got = "starts from a trial with the same adapters and times", _differing(_shapes(given), _shapes(own))
+        got = f"trial {trial.short_id} ({trial.name}): {got}"
         raise SpecError(Problem(where="model.start_from", rule=rule, got=got, remedy="Name another trial"))
     return given
 
@@ -100,6 +101,12 @@ def start_of(network: ClipHbaMeg, seed: int, start_from: str | None, store: Obje
 def adapters_of(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns the tensors of the adapters: all but the layer weights."""
     return {name: tensor for name, tensor in parameters.items() if name != LAYER_WEIGHTS}
+
+
+def _differing(given: Mapping[str, tuple[int, ...]], own: Mapping[str, tuple[int, ...]]) -> str:
+    names = [name for name in sorted({*given, *own}) if given.get(name) != own.get(name)]
+    shown = [f"{name} {given.get(name, 'absent')}, here {own.get(name, 'absent')}" for name in names[:2]]
+    return "; ".join(shown) + (f"; and {len(names) - 2} other tensors" if len(names) > 2 else "")
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
