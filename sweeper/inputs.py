@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
+import numpy as np
+from safetensors import SafetensorError, safe_open
 from sweeper_models.adapter import AdapterConfig, text_cut, vision_cut
 from sweeper_models.configs import read_config
 from sweeper_models.errors import ModelError as UnusableModel
@@ -36,6 +38,7 @@ from sweeper.plan.lineage import Inputs
 from sweeper.spec.rewrite import GIVEN, is_local_weights
 from sweeper.spec.schema import DataConfig, Evaluation, TrialConfig
 from sweeper.spec.variants import AnyModel
+from sweeper.wording import counted
 
 _DRAWINGS = {"name": "drawings", "num_train": 240, "seed": 1}
 _SELF_MADE = {
@@ -234,6 +237,42 @@ def _require_adapter(model: AnyModel) -> None:
     except UnusableModel as error:
         problem = Problem(where=f"model.{error.where}", rule=error.rule, got=error.got, remedy=error.remedy)
         raise ModelError(problem) from error
+    text_from: str | None = getattr(model, "text_from", None)
+    if text_from is not None and is_local_weights(text_from):
+        require_features(text_from, (len(PROMPTS), network["embed_dim"]))
+
+
+def require_features(path: str, shape: tuple[int, int]) -> None:
+    """Makes sure that a file given as `model.text_from` has features of the prompts, each with a direction.
+
+    Args:
+        path: of a .safetensors file.
+        shape: prompts, and the width of the network's embedding.
+
+    Raises:
+        ModelError: it is no such file, or the features have another shape, are not finite, or 0 for some prompt.
+    """
+    rule = f"names a safetensors file with a tensor `features` of shape {shape}, finite, and not 0 for any prompt"
+    try:
+        with safe_open(path, framework="numpy") as file:
+            if "features" not in file.keys():  # noqa: SIM118 - it is no mapping
+                raise _unfit_text(rule, f"tensors {', '.join(file.keys()) or 'none'}")
+            part = file.get_slice("features")
+            found = tuple(part.get_shape())
+            features = None if part.get_dtype() == "BF16" else file.get_tensor("features")  # numpy has no such numbers
+    except (OSError, SafetensorError) as error:
+        raise _unfit_text(rule, str(error)) from error
+    if found != shape:
+        raise _unfit_text(rule, f"shape {found}")
+    if features is not None and not np.isfinite(features).all():
+        raise _unfit_text(rule, f"{np.sum(~np.isfinite(features))} values that are not finite")
+    if features is not None and (zeros := int((~features.any(axis=1)).sum())):
+        raise _unfit_text(rule, f"zeros for {counted(zeros, 'prompt')}")
+
+
+def _unfit_text(rule: str, got: str) -> ModelError:
+    remedy = "Name another file or trial, or leave text_from out"
+    return ModelError(Problem(where="model.text_from", rule=rule, got=got, remedy=remedy))
 
 
 def inputs_of(config: TrialConfig, *, device: str, device_model: str | None = None) -> Inputs:
@@ -245,7 +284,7 @@ def inputs_of(config: TrialConfig, *, device: str, device_model: str | None = No
     """
     dataset, weights = dataset_of(config), weights_of(config.model)
     neural = neural_digest(config, dataset) if config.model.over_time else None
-    counted = onset_under_ones(config, series_of(config, dataset)) if config.model.over_time else ()
+    onset = onset_under_ones(config, series_of(config, dataset)) if config.model.over_time else ()
     return Inputs(
         data=_pool_digest(dataset, neural),
         model=(
@@ -254,7 +293,7 @@ def inputs_of(config: TrialConfig, *, device: str, device_model: str | None = No
             ("prompts", content_id("prompts", PROMPTS)),
             ("weights", weights.sha256),
             *given_to(config.model),
-            *counted,
+            *onset,
         ),
         device=device,
         device_model=device_model if config.numerics.strict else None,

@@ -138,7 +138,7 @@ def test_text_of_a_behaviour_trial_is_taken_once_it_is_finished(engine, meg_engi
 
 def test_text_features_may_come_from_a_file(meg_engine, tmp_path):
     wanted = {"model": {"text_from": str(tmp_path / "text.safetensors")}, "training": {"max_epochs": 1}}
-    with pytest.raises(ModelError, match=r"model.text_from: names a file that is there"):
+    with pytest.raises(ModelError, match=r"model.text_from: names a safetensors file .*No such file"):
         meg_engine.sweep(**wanted)
     features = {"features": torch.randn(66, 64, generator=torch.Generator().manual_seed(1))}
     save_file(features, tmp_path / "text.safetensors")
@@ -146,9 +146,18 @@ def test_text_features_may_come_from_a_file(meg_engine, tmp_path):
     assert np.isfinite(meg_engine.task(**wanted).evaluate(meg_engine.task(**wanted).init_state(1)).values["val_loss"])
     save_file({"features": 2 * features["features"]}, tmp_path / "text.safetensors")
     assert meg_engine.sweep(**wanted).trials[0].lineage.root != one.lineage.root, "it is known by its content"
-    save_file({"features": features["features"][:3].clone()}, tmp_path / "text.safetensors")
-    with pytest.raises(SpecError, match=r"a tensor `features` of shape \(66, 64\)"):
-        meg_engine.task(**wanted)
+    for wrong, got in (
+        ({"features": features["features"][:3].clone()}, r"shape \(3, 64\)"),
+        ({"feat": features["features"]}, "tensors feat"),
+        ({"features": torch.full((66, 64), torch.nan)}, "4224 values that are not finite"),
+        ({"features": torch.zeros(66, 64)}, "zeros for 66 prompts"),
+    ):
+        save_file(wrong, tmp_path / "text.safetensors")
+        told = r"model.text_from: names a safetensors file with a tensor `features` of shape \(66, 64\).*Got " + got
+        with pytest.raises(ModelError, match=told):
+            meg_engine.sweep(**wanted)
+    save_file({"features": features["features"].bfloat16()}, tmp_path / "text.safetensors")
+    meg_engine.task(**wanted)
 
 
 def test_training_starts_from_the_best_state_of_another_trial(meg_engine, tmp_path):

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import safetensors
 import safetensors.torch
 import torch
 from sweeper_models.adapter import AdapterConfig
@@ -12,8 +11,7 @@ from sweeper_models.dora import trainable_parameters
 from sweeper_models.prompts import PROMPTS
 from torch import Tensor
 
-from sweeper.errors import Problem, SpecError
-from sweeper.inputs import weights_of
+from sweeper.inputs import require_features, weights_of
 from sweeper.spec.rewrite import is_local_weights
 from sweeper.spec.schema import TrialConfig
 from sweeper.spec.variants.clip_hba_behavior import ClipHbaBehavior
@@ -43,7 +41,8 @@ def prompt_features(
         workbench: has the store where that trial is.
 
     Raises:
-        SpecError: there is no such trial or state, it is of another variant or backbone, or the file lacks it.
+        SpecError: there is no such trial or state, or it is of another variant or backbone.
+        ModelError: the file lacks the features, or they cannot be used.
     """
     if text_from is None:
         plain = AdapterConfig(vision_layers=0, text_layers=0)
@@ -66,21 +65,12 @@ def prompt_features(
 
 
 def _of_file(path: str, shape: tuple[int, int]) -> Tensor:
-    try:
-        features = safetensors.torch.load_file(path).get("features")
-    except (OSError, safetensors.SafetensorError) as error:
-        raise _error(f"names a safetensors file: {error}", path) from error
-    if features is None or tuple(features.shape) != shape or not bool(torch.isfinite(features).all()):
-        got = "no such tensor" if features is None else f"shape {tuple(features.shape)}, or values that are not finite"
-        raise _error(f"names a file with a tensor `features` of shape {shape}", got)
-    return features.float()
+    require_features(path, shape)
+    features: Tensor = safetensors.torch.load_file(path)["features"].float()
+    return features
 
 
 def _features(model: ClipHba) -> Tensor:
     with torch.no_grad():
         features: Tensor = model.text_features()
     return features
-
-
-def _error(rule: str, got: str) -> SpecError:
-    return SpecError(Problem(where=_FIELD, rule=rule, got=got, remedy="Name another trial, or leave text_from out"))
