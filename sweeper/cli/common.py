@@ -157,15 +157,22 @@ def print_results(
     print_table(view, what=what, format_=format_, out=out, store=store, subjects=subjects)
 
 
+def search_figures(view: Any) -> Iterator[tuple[str, bytes]]:
+    """Yields name and PNG bytes of the figures of a search; none, and nothing of Optuna, where the sweep is none."""
+    if view.revision.spec.search is not None:
+        from sweeper.search import figures
+
+        yield from figures.search_figures(view)
+
+
 def draw(view: Any, folder: Path, store: str, subjects: tuple[str, str] | None = None) -> None:
     """Draws the figures of a sweep into a folder and says so."""
     from sweeper.reporting.figures import save_figures
     from sweeper.store.opening import open_store
 
     paths = save_figures(view, folder, open_store(store, create=False), subjects)
-    if view.revision.spec.search is not None:
-        from sweeper.search.figures import save_search_figures
-
-        paths += save_search_figures(view, folder)
+    for name, data in search_figures(view):
+        paths.append(folder / f"{name}.png")
+        paths[-1].write_bytes(data)
     for path in paths:
         click.echo(f"drew {path}", err=True)

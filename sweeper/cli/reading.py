@@ -200,10 +200,11 @@ def results(
     if figures is not None:
         draw(view, figures, store, subjects)
     if html is not None:
+        from sweeper.cli.common import search_figures
         from sweeper.reporting.html import write_report
         from sweeper.store.opening import open_store
 
-        write_report(view, html, open_store(store, create=False))
+        write_report(view, html, open_store(store, create=False), search_figures(view))
         click.echo(f"wrote {html}", err=True)
 
 

@@ -13,12 +13,15 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0
 """Okabe and Ito's palette, told apart by colour-blind people; black is the baseline's."""
 
 
+SEES_TEST = "(THE OBJECTIVE SEES TEST STIMULI)"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caption:
     """Says what every figure must say.
 
     Attributes:
-        sweep: name of the sweep, with the stand-in mark.
+        sweep: name of the sweep, with the marks of a stand-in and of a search that sees test stimuli.
         reference: the RDM that RSA is taken against.
         comparator: the comparator that the spec shows first.
         tolerance: relative tolerance of the loss's recovery.
@@ -35,8 +38,9 @@ class Caption:
 def caption(view: SweepView) -> Caption:
     """Returns what every figure of a sweep must say."""
     spec = view.revision.spec
+    sees_test = spec.search is not None and spec.search.sees_test_stimuli
     return Caption(
-        sweep=f"{spec.name} (STAND-IN data and model)" if spec.stand_in else spec.name,
+        sweep=" ".join([spec.name, *["(STAND-IN data and model)"] * spec.stand_in, *[SEES_TEST] * sees_test]),
         reference=view.references.get(view.rsa_column, "no reference"),
         comparator=spec.recovery.comparator,
         tolerance=spec.recovery.tolerance,

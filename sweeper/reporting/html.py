@@ -1,16 +1,15 @@
 """One HTML file that holds a whole sweep: table, figures, spec, and what the numbers do not say."""
 
 import base64
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
-from sweeper.reporting.figures import DPI, figures
+from sweeper.reporting.figures import figures, png
 from sweeper.reporting.folds import about, fold_scores, with_error
 from sweeper.reporting.individual_text import ABOUT, sentences
 from sweeper.reporting.individuals import Individuals, Missing, individuals_of
+from sweeper.reporting.points import TEST_STIMULI, points_text, sees_test_stimuli
 from sweeper.reporting.status import STAND_IN
 from sweeper.reporting.tables import trial_rows
 from sweeper.reporting.text import columns_of, header
@@ -49,32 +48,39 @@ _CAVEATS = (
 )
 
 
-def write_report(view: SweepView, path: Path, store: ObjectStore | None = None) -> None:
+Drawn = Iterable[tuple[str, bytes]]
+"""Names of figures with their PNG bytes."""
+
+
+def write_report(view: SweepView, path: Path, store: ObjectStore | None = None, search_figures: Drawn = ()) -> None:
     """Writes `html_report` to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html_report(view, store), encoding="utf-8")
+    path.write_text(html_report(view, store, search_figures), encoding="utf-8")
 
 
-def html_report(view: SweepView, store: ObjectStore | None = None) -> str:
+def html_report(view: SweepView, store: ObjectStore | None = None, search_figures: Drawn = ()) -> str:
     """Returns a self-contained page; the same results give the same text.
 
     Args:
         view: the sweep.
         store: where held-out outputs lie; without it what is computed from them is left out.
+        search_figures: those of a search.
     """
     spec = view.revision.spec
     individuals = () if store is None else individuals_of(view, store)
     parts = [
         f"<h1>{escape(spec.name)}</h1>",
         f'<p class="mark">{STAND_IN}</p>' if spec.stand_in else "",
+        f'<p class="mark">{TEST_STIMULI}</p>' if sees_test_stimuli(view) else "",
         f'<pre class="words">{escape(_about(view))}</pre>',
+        _search(view, search_figures),
         "<h2>Trials</h2>",
         _trial_table(view),
         _failures(view),
         _folds(view, store),
         _individuals(individuals),
         "<h2>Figures</h2>",
-        *(_figure(name, figure) for name, figure in figures(view, store, individuals)),
+        *(_figure(name, png(figure)) for name, figure in figures(view, store, individuals)),
         "<h2>How to read this</h2><ul>",
         *(f"<li>{escape(caveat)}</li>" for caveat in _CAVEATS),
         f"</ul><h2>Spec, revision {view.revision.number}</h2>",
@@ -92,7 +98,14 @@ def html_report(view: SweepView, store: ObjectStore | None = None) -> str:
 
 def _about(view: SweepView) -> str:
     lines = header(view).strip().splitlines()
-    return "\n".join(line for line in lines if line != STAND_IN)  # the page says so above
+    return "\n".join(line for line in lines if line not in (STAND_IN, TEST_STIMULI))  # the page says so above
+
+
+def _search(view: SweepView, drawn: Drawn) -> str:
+    parts = [_figure(name, data) for name, data in drawn]
+    if best := points_text(view).strip():
+        parts.insert(0, f'<pre class="words">{escape(best)}</pre>')
+    return "\n".join(["<h2>Search</h2>", *parts]) if parts else ""
 
 
 def _trial_table(view: SweepView) -> str:
@@ -169,9 +182,6 @@ def _table(names: Sequence[str], lines: Sequence[Sequence[str]], classes: Sequen
     )
 
 
-def _figure(name: str, figure: Any) -> str:
-    buffer = io.BytesIO()
-    metadata: Mapping[str, Any] = {"Software": None}
-    figure.savefig(buffer, dpi=DPI, format="png", metadata=metadata)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<figure id="{escape(name)}"><img alt="{escape(name)}" src="data:image/png;base64,{data}"></figure>'
+def _figure(name: str, data: bytes) -> str:
+    shown = base64.b64encode(data).decode()
+    return f'<figure id="{escape(name)}"><img alt="{escape(name)}" src="data:image/png;base64,{shown}"></figure>'

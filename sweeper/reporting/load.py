@@ -20,7 +20,7 @@ from sweeper.reporting.dimensions import dimension_rows
 from sweeper.reporting.individual_rows import individual_rows
 from sweeper.reporting.look import failures_of, no_such_sweep
 from sweeper.reporting.points import point_rows
-from sweeper.reporting.tables import curve_columns, curve_rows, trial_rows
+from sweeper.reporting.tables import curve_columns, curve_rows, objective_mark, trial_rows
 from sweeper.reporting.time_lines import course_rows
 from sweeper.reporting.view import SweepView, main_rsa, state_ids_of
 from sweeper.spec.document import parse_document
@@ -64,7 +64,9 @@ class SweepResults:
     @cached_property
     def curves(self) -> "pd.DataFrame":
         """One row per trial and epoch, from epoch 0 (the untrained model) on."""
-        return _frame(curve_rows(self.view), ["trial_id", "epoch", *curve_columns(self.view)])
+        return _frame(
+            curve_rows(self.view), ["trial_id", "epoch", *curve_columns(self.view), *objective_mark(self.view)]
+        )
 
     @cached_property
     def points(self) -> "pd.DataFrame":

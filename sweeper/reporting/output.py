@@ -8,7 +8,7 @@ from typing import Literal
 
 from sweeper.reporting.formats import Format, write
 from sweeper.reporting.points import point_rows
-from sweeper.reporting.tables import Row, curve_columns, curve_rows, tolerance_rows, trial_rows
+from sweeper.reporting.tables import Row, curve_columns, curve_rows, objective_mark, tolerance_rows, trial_rows
 from sweeper.reporting.text import render
 from sweeper.reporting.view import SweepView
 from sweeper.store.objects import ObjectStore
@@ -80,7 +80,7 @@ def _rows(
     if what == "trials":
         return trial_rows(view), None
     if what == "curves":
-        return curve_rows(view), ("trial_id", "epoch", *curve_columns(view))
+        return curve_rows(view), ("trial_id", "epoch", *curve_columns(view), *objective_mark(view))
     if what == "tolerances":
         return tolerance_rows(view), None
     if what == "points":

@@ -15,6 +15,14 @@ from sweeper.spec.search import TEST_METRICS, Objective, Search
 from sweeper.store.points import Point
 from sweeper.wording import counted
 
+TEST_STIMULI = "THE OBJECTIVE SEES TEST STIMULI (allow_test_objective): what it chose has no independent test"
+
+
+def sees_test_stimuli(view: SweepView) -> bool:
+    """Tells whether test stimuli chose the points of a search."""
+    search = view.revision.spec.search
+    return search is not None and search.sees_test_stimuli
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
@@ -246,9 +254,7 @@ def points_text(view: SweepView) -> str:
     lines.extend(_pruned_lines(view))
     tests = ((metric, _test_mean(view, best[0], metric)) for metric in metrics_on_test_stimuli(view))
     found = ", ".join(f"{metric} {value:.3f}" for metric, value in tests if value is not None)
-    if search.sees_test_stimuli:
-        lines.append("THE OBJECTIVE SEES TEST STIMULI (allow_test_objective): what it chose has no independent test")
-    elif found:
+    if found and not search.sees_test_stimuli:
         lines.append(f"On test stimuli, which chose nothing, point {best[0].point.number} has {found}")
     return "\n".join(lines)
 
@@ -282,7 +288,7 @@ def _test_mean(view: SweepView, result: PointResult, metric: str) -> float | Non
 
 
 def asked_text(view: SweepView) -> str | None:
-    """Returns how a search stands, in one line; None where the sweep is no search."""
+    """Returns how a search stands, and whether test stimuli choose its points; None where the sweep is no search."""
     search = view.revision.spec.search
     if search is None:
         return None
@@ -291,4 +297,5 @@ def asked_text(view: SweepView) -> str | None:
     most = "" if search.limits.points is None else f" of at most {search.limits.points}"
     seeds = f", {len(search.seeds)} seeds each" if len(search.seeds) > 1 else ""
     text = f"search ({search.sampler.name}): {counted(len(statuses), 'point')} asked{most}{seeds}"
-    return f"{text}; {counts}" if counts else text
+    text = f"{text}; {counts}" if counts else text
+    return f"{text}\n{TEST_STIMULI}" if search.sees_test_stimuli else text

@@ -32,15 +32,22 @@ def trial_rows(view: SweepView) -> list[Row]:
         "comparator": view.revision.spec.recovery.comparator,
         "rsa_reference": view.references.get(view.rsa_column),
         "stand_in": view.revision.spec.stand_in,
+        **objective_mark(view),
     }
     return [{**trial_row(view, trial, fields), **common} for trial in view.trials.values()]
 
 
+def objective_mark(view: SweepView) -> Row:
+    """Returns the column of a search's tables that says whether test stimuli chose what they show; else none."""
+    search = view.revision.spec.search
+    return {} if search is None else {"objective_sees_test_stimuli": search.sees_test_stimuli}
+
+
 def curve_rows(view: SweepView) -> list[Row]:
     """Returns one row per trial and epoch, from epoch 0 (the untrained model) on."""
-    columns = curve_columns(view)
+    columns, mark = curve_columns(view), objective_mark(view)
     return [
-        {"trial_id": trial_id, "epoch": epoch, **{column: row.get(column) for column in columns}}
+        {"trial_id": trial_id, "epoch": epoch, **{column: row.get(column) for column in columns}, **mark}
         for trial_id in view.trials
         for epoch, row in view.rows(trial_id).items()
     ]

@@ -15,7 +15,7 @@ from sweeper.plan.trials import Trial
 from sweeper.reporting.individuals import BOUND, OWN, TARGETS, UNTRAINED, courses_of
 from sweeper.reporting.people import Group, Incomplete, People, groups_of, people_of
 from sweeper.reporting.summary import summary_of
-from sweeper.reporting.tables import Row, swept_fields
+from sweeper.reporting.tables import Row, objective_mark, swept_fields
 from sweeper.reporting.view import SweepView, plain
 from sweeper.store.objects import ObjectStore
 from sweeper.store.outputs import read_outputs
@@ -73,7 +73,7 @@ def course_rows(view: SweepView, store: ObjectStore) -> list[Row]:
     for group in groups_of(view):
         with suppress(Incomplete):  # what is there is shown
             rows += _rows_of_group(group, people_of(view, store, group), fields)
-    return rows
+    return [row | objective_mark(view) for row in rows]
 
 
 def _line(store: ObjectStore, trial: Trial, epoch: int, item: CourseItem) -> TimeLine | None:

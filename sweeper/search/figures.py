@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -21,20 +20,16 @@ from sweeper.spec.search import Search
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TEST_STIMULI = "THE OBJECTIVE SEES TEST STIMULI"
 _FEWEST_FOR_IMPORTANCES = 4  # ended points; of fewer the forest of trees tells nothing
 
 
-def save_search_figures(view: SweepView, folder: Path) -> list[Path]:
-    """Writes the figures of a search as PNG files; none, where the sweep is no search or no point has ended."""
+def search_figures(view: SweepView) -> Iterator[tuple[str, bytes]]:
+    """Yields name and PNG bytes of each figure; none, where the sweep is no search or no point has ended."""
     search = view.revision.spec.search
     study = None if search is None else _study(search, results_of(view))
     if search is None or study is None:
-        return []
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
+        return
     for name, axes in _figures(search, study):
-        paths.append(folder / f"{name}.png")
         with _drawing():
             title = axes.get_title() or axes.get_title(loc="left")  # Optuna's plots differ in where they put it
             for place in ("left", "center"):
@@ -42,9 +37,8 @@ def save_search_figures(view: SweepView, folder: Path) -> list[Path]:
             figure = axes.get_figure(root=True)
             assert figure is not None
             figure.set_layout_engine("tight")
-            note = TEST_STIMULI if search.sees_test_stimuli else ""
-            paths[-1].write_bytes(png(titled(figure, caption(view), title, note)))
-    return paths
+            data = png(titled(figure, caption(view), title))
+        yield name, data
 
 
 def _figures(search: Search, study: optuna.Study) -> "Iterator[tuple[str, Axes]]":

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.plan.trials import Trial
+from sweeper.reporting.tables import objective_mark
 from sweeper.reporting.view import SweepView
 from sweeper.tracking.base import legal_name
 
@@ -48,6 +49,7 @@ def sweep_tags(view: SweepView) -> dict[str, str]:
         ROLE: SWEEP_ROLE,
         "sweeper.revision": str(view.revision.number),
         "sweeper.stand_in": _flag(view.revision.spec.stand_in),
+        **{f"sweeper.{name}": _flag(value) for name, value in objective_mark(view).items()},
     }
 
 
@@ -65,6 +67,7 @@ def trial_tags(view: SweepView, trial: Trial, trunk_run: str | None) -> dict[str
         ROLE: trial.role,
         MEASURES: measures(view),
         "sweeper.stand_in": _flag(view.revision.spec.stand_in),
+        **{f"sweeper.{name}": _flag(value) for name, value in objective_mark(view).items()},
     }
     if trial.baseline_id is not None:
         fork = trial.stop.start - 1

@@ -316,11 +316,11 @@ def test_the_optuna_storage_shows_what_was_pruned(pruned: tuple[Path, Any]) -> N
     assert {result.status for result in results} == {"complete", "pruned"}
 
 
-def test_readers_see_where_points_were_given_up(pruned: tuple[Path, Any], tmp_path: Path) -> None:
+def test_readers_see_where_points_were_given_up(pruned: tuple[Path, Any]) -> None:
     from sweeper.reporting.load import open_view
     from sweeper.reporting.points import point_rows, points_text
     from sweeper.reporting.status import status_text, sweep_rows, sweeps_text
-    from sweeper.search.figures import save_search_figures
+    from sweeper.search.figures import search_figures
     from sweeper.store.garbage import find_garbage
     from sweeper.store.local import LocalStore
 
@@ -338,7 +338,6 @@ def test_readers_see_where_points_were_given_up(pruned: tuple[Path, Any], tmp_pa
     assert f"{6 - count} complete, {count} pruned" in status_text(view.standing)
     assert "Open:" not in status_text(view.standing)
     assert f"{count} pruned" in sweeps_text(sweep_rows(objects), "here")
-    names = {path.name for path in save_search_figures(view, tmp_path)}
-    assert {"search_history.png", "search_pruning.png"} <= names
+    assert {"search_history", "search_pruning"} <= {name for name, _ in search_figures(view)}
     unclaimed = next(each for each in find_garbage(objects, now=4e12) if each.sort == "results of no sweep")
     assert unclaimed.files == ()

@@ -10,6 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sweeper.cli import main
+from sweeper.reporting.caption import caption
+from sweeper.reporting.points import TEST_STIMULI
 
 SPEC = """\
 name: small
@@ -167,3 +169,58 @@ def test_an_objective_that_is_not_measured_and_a_storage_that_is_not_there(folde
     (tmp_path / "small.yaml").write_text(SPEC.replace("limits:", "storage: nowhere://x\n  limits:"))
     result = sweeper("run", tmp_path / "small.yaml", *words, code=2)
     assert "search.storage: an Optuna storage answers there" in result.output
+
+
+@pytest.fixture(scope="module")
+def sees_test(folder: Path, engine: Any) -> list[str | Path]:
+    """A search of two points by a test metric, run in a store of its own."""
+    spec = SPEC.replace("[{metric: rsa_validation}, {metric: val_loss}]", "[{metric: rsa_behavioral}]")
+    spec = spec.replace("limits: {points: 5}", "allow_test_objective: true\n  limits: {points: 2}")
+    (folder / "test.yaml").write_text(spec.replace("seeds: [1, 2]", "seeds: [1]").replace("epochs: 2", "epochs: 1"))
+    words: list[str | Path] = [folder / "test.yaml", "--store", folder / "test_store"]
+    result = sweeper("run", *words, "--backend", "local", "--cache", engine.cache, "--tracking-uri", "off")
+    assert TEST_STIMULI in result.output
+    return words
+
+
+@pytest.mark.parametrize("verb", ["results", "status"])
+def test_that_test_stimuli_chose_stands_above_what_is_shown(sees_test: list[str | Path], verb: str) -> None:
+    assert sweeper(verb, *sees_test).output.count(TEST_STIMULI) == 1
+
+
+@pytest.mark.parametrize("table", [(), ("--curves",), ("--points",)])
+def test_that_test_stimuli_chose_is_a_column_of_every_table(
+    ran: list[str | Path], sees_test: list[str | Path], table: tuple[str, ...]
+) -> None:
+    for sweep, expected in ((sees_test, True), (ran, False)):
+        rows = json.loads(sweeper("results", *sweep, *table, "--json").output)["rows"]
+        assert {row["objective_sees_test_stimuli"] for row in rows} == {expected}
+    text = sweeper("results", *sees_test, *table, "--format", "csv").output
+    found = {row["objective_sees_test_stimuli"].lower() for row in csv.DictReader(io.StringIO(text))}
+    assert found == {"true"}
+
+
+def test_that_test_stimuli_chose_is_a_tag_of_every_run_and_in_every_figure(sees_test: list[str | Path]) -> None:
+    from sweeper.reporting.load import open_view
+    from sweeper.store.local import LocalStore
+    from sweeper.tracking.labels import sweep_tags, trial_tags
+
+    view = open_view(LocalStore(Path(sees_test[-1])), "small")
+    (first, *_) = view.trials.values()
+    for tags in (sweep_tags(view), trial_tags(view, first, None)):
+        assert tags["sweeper.objective_sees_test_stimuli"] == "true"
+    assert caption(view).sweep == "small (THE OBJECTIVE SEES TEST STIMULI)"
+
+
+def test_the_report_has_the_search_and_its_warning(
+    ran: list[str | Path], sees_test: list[str | Path], tmp_path: Path
+) -> None:
+    sweeper("results", *sees_test, "--html", tmp_path / "test.html")
+    page = (tmp_path / "test.html").read_text()
+    assert page.count(f'<p class="mark">{TEST_STIMULI}</p>') == page.count(TEST_STIMULI) == 1
+    assert 'id="search_history"' in page
+    sweeper("results", *ran, "--html", tmp_path / "small.html")
+    page = (tmp_path / "small.html").read_text()
+    assert "Best points (*: Pareto front)" in page
+    assert 'id="search_pareto"' in page
+    assert TEST_STIMULI not in page
