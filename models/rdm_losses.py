@@ -154,6 +154,7 @@ def normalised_total(losses: Mapping[str, Tensor], start: Mapping[str, float], w
     return torch.stack([weights[name] / start[name] * losses[name] for name in used]).sum()
 
 
+_DIVERGED = "Training has diverged: lower the learning rates, or look at the features that the model was given."
 _REMEDY = "Leave this time out, or give the loss the weight 0."
 
 
@@ -229,6 +230,6 @@ def _directions(
             where=where,
             rule=rule,
             got=f"{'a constant' if finite else 'values that are not finite'} at {axes.format(*numbers)}",
-            remedy=remedy,
+            remedy=remedy if finite or where.startswith("target") else _DIVERGED,
         )
     return centred / norms

@@ -16,6 +16,7 @@ from sweeper.addresses import cluster_address
 from sweeper.driver import Outcome, Progress, Run, run_sweep
 from sweeper.execution.base import Backend
 from sweeper.execution.devices import find_device, gpus_per_trial
+from sweeper.execution.doubts import doubts
 from sweeper.execution.prepare import Resolver
 from sweeper.plan.estimate import merged_text
 from sweeper.sizes import require_room
@@ -24,7 +25,7 @@ from sweeper.spec.schema import SweepSpec
 from sweeper.specs import find_spec
 from sweeper.store.objects import ObjectStore
 from sweeper.store.opening import open_store
-from sweeper.store.parents import require_parents, seen_before
+from sweeper.store.parents import require_parents
 from sweeper.store.shares import asked_share
 from sweeper.tracking.base import NullTracker, Tracker
 from sweeper.tracking.sync import NO_TRACKING, tracking_uri
@@ -111,7 +112,7 @@ def launch(request: Request, progress: Progress) -> Outcome:
     store = open_store(request.store)
     with named.located():
         require_parents(store, sweep.trials, sweep.sources)
-    for line in seen_before(store, sweep.trials, sweep.sources):
+    for line in doubts(sweep, store):
         progress.note(line)
     if sweep.merged and asks is None:
         progress.note(merged_text(sweep.merged))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sweeper.addresses import cluster_address
 from sweeper.execution.devices import find_device
+from sweeper.execution.doubts import doubts
 from sweeper.execution.prepare import ResolvedSweep, Resolver
 from sweeper.execution.reuse import changed_since, measurable_records, read_failures
 from sweeper.plan.estimate import PlanSummary, summarize_plan
@@ -20,7 +21,7 @@ from sweeper.store.ledger import DamagedLedger, Ledger, ledger_path
 from sweeper.store.lost import lost_states
 from sweeper.store.objects import ObjectStore
 from sweeper.store.opening import find_store
-from sweeper.store.parents import require_parents, seen_before
+from sweeper.store.parents import require_parents
 from sweeper.store.points import read_points
 
 
@@ -59,7 +60,7 @@ def _search_plan(resolver: Resolver, store: ObjectStore | None) -> PlanSummary:
 def _plan(sweep: ResolvedSweep, store: ObjectStore | None) -> PlanSummary:
     first = given_to_come(store, sweep.trials, sweep.sources)
     require_parents(store, sweep.trials, sweep.sources)
-    first += tuple(f"note: {line}" for line in seen_before(store, sweep.trials, sweep.sources))
+    first += tuple(f"note: {line}" for line in doubts(sweep, store))
     return replace(_fresh_plan(sweep) if store is None else _plan_behind(sweep, store), first=first)
 
 

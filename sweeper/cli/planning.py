@@ -63,7 +63,7 @@ def validate(spec: Path, store: str, stand_in: bool, as_json: bool) -> None:
         click.echo(json.dumps({"schema_version": 1, "rows": [{"name": loaded.name, **counted}]}))
         return
     part = "" if per_subject == len(trials) else f", {per_subject} of them"
-    several = f"{part} for each subject in the data" if per_subject else ""
+    several = f"{part} for each subject that `all` or a range means" if per_subject else ""
     told = f"{len(trials)} trial{'' if len(trials) == 1 else 's'}{several}"
     click.echo(f"{spec}: valid, {'a search' if loaded.search is not None else told}")
 

@@ -140,6 +140,7 @@ def _value_problems(
             f"participant {participants[p]} at {source.start_ms + source.step_ms * t:g} ms" for p, t in found.constant
         )
         got = f"{found.num_constant} of {blocks.shape[0] * blocks.shape[1]} are constant, first {first}"
+        got += f"; {found.num_nan} entries off the diagonals are NaN, which counts as 0" if found.num_nan else ""
         remedy = "Leave these participants or times out of the file"
         faults.append(("the dissimilarities of an RDM differ", got, remedy))
     return [Problem(where=str(source.file), rule=rule, got=got, remedy=remedy) for rule, got, remedy in faults]

@@ -221,6 +221,10 @@ class Search(SpecModel):
             raise broken_rule("search.space must name at least one field", "space")
         if not self.objectives:
             raise broken_rule("search.objectives must name at least one metric", "objectives", got=[])
+        named = [(objective.metric, objective.at, objective.is_maximized) for objective in self.objectives]
+        twice = next((each[0] for each in named if named.count(each) > 1), None)
+        if twice is not None:
+            raise broken_rule("search.objectives must differ from each other", "objectives", got=twice)
         return self
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ from sweeper.spec.variants import AnyModel
 from sweeper.store.objects import ObjectStore
 from sweeper.store.rows import read_records
 from sweeper.store.sweeps import all_revisions
+from sweeper.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +40,7 @@ def best_state(store: ObjectStore, trial_id: str, where: str) -> tuple[Trial, by
     """
     trial = find_trial(store, trial_id)
     if trial is None:
-        raise _unknown(where, trial_id)
+        raise _unknown(store, where, trial_id)
     curve = _curve(store, trial)
     end = trial.stop.ended_at(curve)
     if end is None:
@@ -115,7 +116,7 @@ def given_to_come(store: ObjectStore | None, trials: Iterable[Trial], sources: M
         source, found = sources.get(trial_id), None if store is None else find_trial(store, trial_id)
         given = source.trial if source is not None else found
         if given is None:
-            raise _unknown(where, trial_id)
+            raise _unknown(store, where, trial_id)
         require_fit(given, asker.config.model, dict(asker.inputs.model)["weights"], where)
         name = given.short_id if source is None else source.path
         if found is None or store is None:
@@ -165,8 +166,13 @@ def told(trial: Trial) -> str:
 _OTHER = "Name another trial, or leave the field out"
 
 
-def _unknown(where: str, trial_id: str) -> SpecError:
+def _unknown(store: ObjectStore | None, where: str, trial_id: str) -> SpecError:
     rule = "names a trial of this store, or the spec of one that was run in it"
+    trials = () if store is None else (trial for revision in all_revisions(store) for trial in revision.trials)
+    meant = sorted({trial.trial_id for trial in trials if trial.trial_id.startswith(trial_id)})
+    if meant:
+        got = f"{trial_id}, the beginning of {counted(len(meant), 'id')}, first {meant[0]}"
+        return _error(where, rule, got, "Write the whole id: what a spec means must not depend on what a store holds")
     return _error(where, rule, trial_id, "Run that spec with the same --store first")
 
 

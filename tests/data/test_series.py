@@ -322,6 +322,8 @@ def broken(fault: str) -> NDArray[np.float64]:
             rdms[2, 4, 1, 5] = np.nan
         case "constant":
             rdms[1, 3], rdms[2, 0] = 0.5 * (1 - np.eye(STIMULI)), 0
+        case "a person of NaN":
+            rdms[1] = np.nan
         case "infinite":
             rdms[0, 0, 1, 2] = rdms[0, 0, 2, 1] = np.inf
         case "similarities":
@@ -341,6 +343,7 @@ FAULTS = {
     "asymmetric": ("", "RDMs are symmetric. Got a difference of 0.2"),
     "half NaN": ("", "RDMs are symmetric"),
     "constant": ("", "2 of 21 are constant, first participant 2 at 10 ms, participant 3 at -20 ms"),
+    "a person of NaN": ("", "are NaN, which counts as 0. Leave these participants"),
     "infinite": ("", "2 infinite entries"),
     "similarities": ("", "the diagonals of RDMs are 0. Got up to 1"),
     "few": (", rows: [a, b]", "at least 3 stimuli. Got 3x7x2x2"),
@@ -388,6 +391,13 @@ def test_verify_shows_the_series(lab: Path) -> None:
     (shown,) = [f.message for f in findings if f.check == "RDM series"]
     assert shown.startswith("meg: 3 participants, 7 times (-20..40 ms, 3 of them up to 0 ms), 8 stimuli, 0..1.29")
     assert any("2 NaN off the diagonals" in f.message for f in findings)
+
+
+def test_verify_warns_of_an_axis_without_a_time_after_the_onset(lab: Path) -> None:
+    path = written(lab)
+    path.write_text(path.read_text().replace("start_ms: -20", "start_ms: -60"))
+    (warning,) = [finding for finding in verify_manifest(load_manifest(path)) if finding.level == "warning"]
+    assert warning.message == "meg: no time is after 0 ms, the onset: losses and scores count these"
 
 
 def test_verify_names_missing_stimuli(lab: Path) -> None:

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from sweeper.cli import main
 from sweeper.errors import DataError, ModelError, SpecError
+from sweeper.execution.doubts import doubts
 from sweeper.inputs import dataset_of
 from sweeper.neural import split_over_time
 from sweeper.reporting.load import open_view
@@ -249,6 +250,43 @@ def test_a_spec_of_several_trials_is_no_source(meg_engine, tmp_path):
     spec.write_text(json.dumps({**meg_engine.base, "axes": {"subject": "all"}}))
     with pytest.raises(SpecError, match=r"model.start_from: .* has one trial. Got 3 in"):
         meg_engine.sweep(model={"start_from": str(spec)})
+
+
+def test_the_beginning_of_an_id_is_told_as_such(meg_engine, forks):
+    trial = meg_engine.sweep(**FORKS).trials[0]
+    short = meg_engine.sweep(model={"start_from": trial.trial_id[:6]})
+    with pytest.raises(SpecError) as raised:
+        given_to_come(LocalStore(forks), short.trials, short.sources)
+    (problem,) = raised.value.problems
+    assert problem.got == f"{trial.trial_id[:6]}, the beginning of 1 id, first {trial.trial_id}"
+    assert problem.remedy.startswith("Write the whole id")
+
+
+def test_what_a_run_finds_late_is_told_at_its_place_in_the_file(meg_engine, tmp_path):
+    lines = [f"{name}: {json.dumps(value)}" for name, value in meg_engine.base.items() if name != "model"]
+    model = json.dumps({**meg_engine.base["model"], "start_from": "0" * 32}, indent=0)
+    (tmp_path / "late.yaml").write_text("\n".join([*lines, f"model: {model}"]))
+    words = ["run", str(tmp_path / "late.yaml"), "--store", str(tmp_path / "store"), "--backend", "local"]
+    result = CliRunner().invoke(main, [*words, "--tracking-uri", "off"])
+    assert result.exit_code == 2
+    assert re.search(r"late.yaml:\d+:\d+: model.start_from: names a trial of this store", result.output), result.output
+
+
+def test_what_does_nothing_is_told(engine, meg_engine, tmp_path):
+    sweep = meg_engine.sweep(model={"stages": {"epochs": 4}}, training={"max_epochs": 4})
+    text = "model.stages.epochs is 4 and training.max_epochs 4: the adapters are never trained"
+    assert doubts(sweep, None) == (text,)
+    assert doubts(meg_engine.sweep(model={"stages": {"epochs": 4}}, training={"max_epochs": 5}), None) == ()
+    rdms = np.triu(np.random.default_rng(1).random((2, 3, 4, 4)), 1)
+    np.save(tmp_path / "rdms.npy", rdms + rdms.swapaxes(2, 3))
+    np.savez(tmp_path / "images.npz", images=np.random.default_rng(2).integers(0, 255, (4, 9, 9, 3), dtype=np.uint8))
+    lines = ["name: meg_only", "held_out: {images: {file: images.npz, key: images}}"]
+    lines += ["series: [{name: meg, file: rdms.npy, rows: held_out, start_ms: 1, step_ms: 1}]"]
+    (tmp_path / "set.yaml").write_text("\n".join(lines))
+    evaluation = {"evaluation": {"sets": [str(tmp_path / "set.yaml")]}}
+    (line,) = doubts(engine.sweep(**evaluation), None)
+    assert line.startswith("evaluation.sets: nothing is measured on meg_only (set.yaml): it has no references of one")
+    assert doubts(meg_engine.sweep(**evaluation), None) == ()
 
 
 # -- saliency -------------------------------------------------------------------------------------------------------

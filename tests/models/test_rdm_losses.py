@@ -182,3 +182,13 @@ def test_weights_must_weigh(weights):
 def test_a_start_that_cannot_divide_is_refused(value):
     with pytest.raises(TensorMismatch, match=r"start\.mse"):
         normalised_total({"mse": torch.tensor(1.0)}, {"mse": value}, {"mse": 1.0})
+
+
+def test_values_that_are_not_finite_are_told_as_a_training_that_diverged():
+    embeddings = torch.rand(2, 4, 6, generator=torch.Generator().manual_seed(1))
+    embeddings[1, 2, 0] = torch.inf
+    with pytest.raises(UndefinedLoss, match=r"not finite at time index 1, stimulus 2\. Training has diverged: lower"):
+        rdm_series(embeddings)
+    embeddings[1, 2] = 0.5
+    with pytest.raises(UndefinedLoss, match=r"a constant at time index 1, stimulus 2\. Leave out times"):
+        rdm_series(embeddings)

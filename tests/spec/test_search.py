@@ -298,3 +298,10 @@ def test_the_stand_in_keeps_the_search_and_moves_the_learning_rate_with_its_defa
     assert (rate.low, rate.high, layers.choices) == (2e-4, 2e-2, (2, 5))
     assert spec.search.first == ({"training.optimizer.lr": 2e-3},)
     assert "model.backbone" not in spec.search.space
+
+
+def test_one_objective_twice_is_refused() -> None:
+    twice = "[{metric: val_loss}, {metric: val_loss, direction: minimize}]"
+    body = f"search: {{space: {{{RANK}}}, limits: {{points: 1}}, objectives: {twice}}}"
+    with pytest.raises(SpecError, match=r"search.objectives must differ from each other. Got '?val_loss"):
+        parse_spec(f"{HEAD}{body}", "f.yaml")

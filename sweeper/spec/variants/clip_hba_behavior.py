@@ -46,6 +46,11 @@ class ClipHbaBehavior(SpecModel):
             return None
         return "it says nothing about stimuli that were not trained on, or is not measured"
 
+    def doubts(self, max_epochs: int) -> tuple[str, ...]:
+        """Says what of these fields does nothing in a training of so many epochs, a line each."""
+        del max_epochs  # all that is trained is trained from the first epoch on
+        return ()
+
     def regime(self, inputs: Mapping[str, str]) -> dict[str, object]:
         """Returns what identifies this network: weights by content, never by name or path.
 

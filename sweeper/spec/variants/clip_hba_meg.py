@@ -144,6 +144,14 @@ class ClipHbaMeg(SpecModel):
             return f"the total loss is weighted and normalised by what is searched ({moving})" if moving else None
         return "it says nothing about stimuli that were not trained on, or is not measured"
 
+    def doubts(self, max_epochs: int) -> tuple[str, ...]:
+        """Says what of these fields does nothing in a training of so many epochs, a line each."""
+        first = self.stages.epochs
+        if self.stages.switch == "patience" or first is None or first < max_epochs or self.adapter.vision_layers == 0:
+            return ()
+        text = f"model.stages.epochs is {first} and training.max_epochs {max_epochs}: the adapters are never trained"
+        return (text,)
+
     def regime(self, inputs: Mapping[str, str]) -> dict[str, object]:
         """Returns what identifies this network: weights and given states by content, never by name or path.
 
