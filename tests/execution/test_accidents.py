@@ -56,11 +56,11 @@ def test_a_full_disk_under_the_feature_cache_is_named(engine, tmp_path, monkeypa
 
     own = replace(engine, cache=tmp_path / "features")
     with monkeypatch.context() as patched:
-        patched.setattr("sweeper.data.features._write_header", full)
+        patched.setattr("sweeper.data.unfinished.write_array_header_1_0", full)
         with pytest.raises(StoreError, match=r"features: the disk is full"):
             own.run(tmp_path / "store")
     assert own.run(tmp_path / "store").status == "done"
-    assert not list(own.cache.glob("*.tmp"))
+    assert not [*own.cache.rglob("*.tmp"), *own.cache.rglob("*.part")]
 
 
 def test_a_store_that_may_only_be_read_is_refused_before_anything_is_trained(
