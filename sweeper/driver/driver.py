@@ -51,6 +51,9 @@ class Driver:
                 self._train_what_is_open()
             else:
                 self._search(self._run.searcher)
+        except BaseException:
+            self._run.store.hurry()  # what is still written says how it ended, and is not worth a wait
+            raise
         finally:
             self._run.progress.phase("logging what is left to be tracked")
             self._run.tracker.finish(self.view())

@@ -77,9 +77,11 @@ def _log_of(run: Run, run_id: str) -> Iterator[LogWriter]:
         try:
             yield log
         except SweeperError as error:
+            run.store.hurry()
             log.say(f"the run ends: {error}", level="error")
             raise
         except BaseException as error:
+            run.store.hurry()
             how = "at once, as asked" if isinstance(error, KeyboardInterrupt) else traceback.format_exc().rstrip()
             log.say(f"the run ends: {how}", level="error")
             raise

@@ -142,6 +142,9 @@ class LocalStore:
         with explained(self.root):
             (self.root / name).unlink(missing_ok=True)
 
+    def hurry(self) -> None:
+        """See `ObjectStore.hurry`; a folder answers or refuses at once."""
+
     def _move_aside(self, path: Path, kind: Kind) -> None:
         aside = self.root / DAMAGED / kind
         try:

@@ -98,6 +98,9 @@ class ObjectStore(Protocol):
     def remove(self, name: str) -> None:
         """Removes one of `files`; that it is gone already is no error."""
 
+    def hurry(self) -> None:
+        """Waits for nothing from now on: who uses it is about to leave, and has said why."""
+
 
 def name_of(kind: str, key: str) -> str:
     """Returns where an object lies below its store: `<kind>/<first two characters of the key>/<key>`."""

@@ -38,20 +38,31 @@ class Patience:
 class Outages:
     """Tells the user that somebody does not answer, once for all requests that meet the same outage.
 
-    It is over when a request that was begun since then is answered.
+    It is over when a request that was begun since then is answered. Who leaves does not wait for its end: in a hurry
+    nothing is tried twice, and during an outage nothing at all.
     """
 
     def __init__(self, who: str) -> None:
         self._who = who
         self._told_at: float | None = None
         self._lock = threading.Lock()
+        self.is_hurried = False
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether nobody is asked any more."""
+        return self.is_hurried and self._told_at is not None
 
     def met(self, patience: Patience) -> None:
         """Tells it, unless it was told."""
+        if self.noted():
+            notice(f"{self._who} does not answer; it is asked again for up to {patience.total_s:g} s")
+
+    def noted(self) -> bool:
+        """Notes that there is one; returns whether it is new."""
         with self._lock:
             is_new, self._told_at = self._told_at is None, self._told_at or time.monotonic()
-        if is_new:
-            notice(f"{self._who} does not answer; it is asked again for up to {patience.total_s:g} s")
+        return is_new
 
     def answered(self, began: float) -> None:
         """Notes that a request was answered that was begun at some moment of the monotonic clock."""
@@ -74,13 +85,18 @@ def retried(
     began = time.monotonic()
     attempt = 0
     while True:
+        if outages.is_given_up:
+            raise ConnectionError("nothing was answered, and it is not asked again on the way out")
         try:
             result = call(attempt)
             outages.answered(began)
             return result
         except Exception as error:
             pause, waited = patience.pause_s(attempt), time.monotonic() - began
-            if not is_passing(error) or waited + pause > patience.total_s:
+            if not is_passing(error):
+                raise
+            if waited + pause > patience.total_s or outages.is_hurried:
+                outages.noted()
                 raise
             if waited > patience.silent_s:
                 outages.met(patience)

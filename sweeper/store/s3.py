@@ -68,6 +68,7 @@ class S3Store:
             remedy = "Name a bucket: s3://BUCKET/PREFIX"
             raise StoreError(Problem(where="--store", rule="a store lies in a bucket", got=address, remedy=remedy))
         self._s3()  # says what is not installed
+        _outages_at(self.address).is_hurried = False
         marker = self._read(MARKER)
         if marker is None:
             if not create:
@@ -151,6 +152,10 @@ class S3Store:
     def remove(self, name: str) -> None:
         """See `ObjectStore.remove`."""
         self._asked(lambda s3: s3.rm_file(self._path(name)))
+
+    def hurry(self) -> None:
+        """See `ObjectStore.hurry`; all that this process has open at this address hurries with it."""
+        _outages_at(self.address).is_hurried = True
 
     def _make(self) -> bytes:
         bucket, _, prefix = self._root.partition("/")

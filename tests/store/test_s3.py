@@ -16,11 +16,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from sweeper.errors import StoreError
+from sweeper.store import lease
 from sweeper.store import s3 as s3_module
 from sweeper.store.chain import Holder
 from sweeper.store.opening import open_store
 from sweeper.store.retrying import Outages, Patience, retried
 from sweeper.store.s3 import S3Store
+from sweeper.tracking.base import NullTracker
 
 QUICK = Patience(total_s=20.0, first_s=0.01, longest_s=0.02)
 SHORT = Patience(total_s=0.3, first_s=0.01, longest_s=0.02)
@@ -330,3 +332,38 @@ def test_a_sweep_whose_store_goes_away_ends_and_goes_on_later(
     monkeypatch.setattr(Holder, "is_gone", lambda holder: True)  # as the next process finds it
     assert engine.run(s3, **grid_axes).status == "done"
     assert reading.same(grid, s3)
+
+
+def test_a_run_that_gave_up_waits_for_nothing_on_its_way_out(
+    engine: Any, weather: Weather, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Log, pulse and lease have something to write then, too; each would be patient by itself."""
+    failed: list[int] = []
+
+    def counted(call: Any, is_passing: Any, patience: Patience, outages: Outages) -> Any:
+        attempts: list[int] = []
+
+        def attempted(attempt: int) -> Any:
+            attempts.append(attempt)
+            return call(attempt)
+
+        try:
+            return retried(attempted, is_passing, patience, outages)
+        except Exception:
+            failed.append(len(attempts))
+            raise
+
+    class Storm(NullTracker):
+        def push(self, view: object, trial_ids: object) -> None:
+            weather.for_ever = "drop"
+
+    monkeypatch.setattr(s3_module, "Patience", lambda: SHORT)
+    monkeypatch.setattr(s3_module, "retried", counted)
+    with pytest.raises(StoreError, match="S3 must answer"):
+        engine.run(s3, tracker=Storm())
+    patient = [attempts for attempts in failed if attempts > 1]
+    assert 1 <= len(patient) <= 2, failed  # what ended the run, and perhaps what another thread was at
+    assert len(failed) > len(patient)
+    weather.for_ever = None
+    monkeypatch.setattr(lease, "STALE_S", 0.2)  # this process lives on, so its lease is not free at once
+    assert engine.run(s3, wait=True).status == "done"
