@@ -1,12 +1,14 @@
 """A spec as a verb names it: a file, or a sweep of the store."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sweeper.errors import DataError, ModelError, Problem, SpecError
-from sweeper.spec.document import Document, parse_document
+from sweeper.spec.document import Document, Node, parse_document
+from sweeper.spec.document import Path as Place
 from sweeper.spec.fields import FILE_KEYS
 from sweeper.spec.load import load_spec
 from sweeper.spec.naming import stand_in_name
@@ -70,5 +72,24 @@ def _located(problem: Problem, document: Document) -> Problem:
     if isinstance(axes, dict) and problem.where in axes:
         path = ("axes", problem.where)
     if path[0] not in FILE_KEYS:
-        return problem
+        return _where_named(problem, document)
     return replace(problem, where=document.where(path), rule=f"{problem.where}: {problem.rule}")
+
+
+def _where_named(problem: Problem, document: Document) -> Problem:
+    """Returns a problem of a file that is not there with the place in the spec that names it."""
+    if not os.path.isabs(problem.where) or Path(problem.where).is_file() or document.root is None:
+        return problem
+    folder = Path(document.name).absolute().parent
+    for path, value in _texts(document.root):
+        if os.path.normpath(folder / value) == os.path.normpath(problem.where):
+            return replace(problem, where=document.where(path), got=f"{problem.where}, {problem.got}")
+    return problem
+
+
+def _texts(node: Node, path: Place = ()) -> Iterator[tuple[Place, str]]:
+    """Yields the path and the value of every text of a document."""
+    if isinstance(node.value, str):
+        yield path, node.value
+    for name, part in node.parts.items():
+        yield from _texts(part, (*path, name))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.errors import ModelError, SpecError
+from sweeper.errors import DataError, ModelError, SpecError
 from sweeper.preview import make_plan
 from sweeper.specs import find_spec
 
@@ -50,3 +50,13 @@ def test_what_is_wrong_with_a_spec_that_a_state_is_taken_from_is_told_in_its_fil
     (tmp_path / "meg.yaml").write_text(f"{head}backbone: tiny-clip, pretrained: builtin}}\n")
     with pytest.raises(ModelError, match=r"odd.yaml:4:13: model.backbone: .*Nearest: ViT-L-14"):
         make_plan(tmp_path / "meg.yaml", tmp_path / "store", stand_in=False)
+
+
+@pytest.mark.parametrize("line", ["data: {manifest: gone/set.yaml}", "evaluation: {sets: [gone/set.yaml]}"])
+def test_a_manifest_that_is_not_there_is_told_where_it_is_named(line: str, tmp_path: Path) -> None:
+    file, text = tmp_path / "odd.yaml", SPEC.replace("ViT-L14", "tiny-clip").replace("random", "builtin")
+    kept = [each for each in text.splitlines() if not each.startswith(line.partition(" ")[0])]
+    file.write_text("\n".join([*kept, line]) + "\n")
+    column = line.index("gone") + 1
+    with pytest.raises(DataError, match=rf"odd.yaml:{len(kept) + 1}:{column}: .*gone/set.yaml, No such file"):
+        make_plan(file, tmp_path / "store", stand_in=False)

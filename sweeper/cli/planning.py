@@ -34,7 +34,7 @@ def plan(spec: Path, store: str, stand_in: bool, address: str | None, as_json: b
 @stand_in_option
 @json_option
 def validate(spec: Path, store: str, stand_in: bool, as_json: bool) -> None:
-    """Check a spec; every problem at once, each with its place."""
+    """Check a spec; every problem of its text at once, each with its place. `plan` looks at data and weights, too."""
     from dataclasses import asdict
 
     from sweeper.errors import SpecError

@@ -172,7 +172,7 @@ def _labels(tables: Tables, config: TrialConfig) -> Iterator[Figure]:
     yield Figure(
         name="mislabelled rows in use",
         expected=f"{wanted[0]} + {wanted[1]} held out (relabel: none)",
-        found=f"{used[0]} + {used[1]} held out (relabel: {config.data.relabel})",
+        found=f"{used[0]} + {used[1]} held out (relabel: {config.data.relabel or 'as the manifest says'})",
         holds=used == wanted,
         chosen=relabel_choice(config.data),
         likely=altered,

@@ -115,7 +115,12 @@ class AxisChecks:
         if same in seen:
             self._drop(path, "a field must not be swept twice in one block", name, key=True)
         elif not isinstance(values, list):
-            self._drop(path, f"axis {name} must be a list of values", shown(values), f"Write [{_flow(values)}]")
+            self._drop(
+                path,
+                f"axis {name} must be a list of values",
+                shown(values),
+                "Write them as [1, 2]" if values is None else f"Write [{_flow(values)}]",
+            )
         elif not values:
             self._drop(path, f"axis {name} must have at least one value", "an empty list")
         else:

@@ -214,7 +214,10 @@ class _Reader:
             key = self._key(event, events, depth)
             value = self._node(next(events), events, depth + 1)
             if key == "<<":
-                merged += value.parts.values() if isinstance(value.value, list) else [value]
+                found = list(value.parts.values()) if isinstance(value.value, list) else [value]
+                merged += found
+                if not all(isinstance(each.value, dict) for each in found):
+                    self._tell(event, "what is merged by << must be a mapping, or a list of some", remedy="Use *NAME")
             elif key is not None and key in parts:
                 self._tell(event, "a key must not occur twice", key, f"First at line {keys[key].line}")
             elif key is not None:

@@ -69,6 +69,12 @@ def test_places_of_keys_and_values() -> None:
     assert document.where(("c",)) == "f.yaml:4:1"
 
 
+@pytest.mark.parametrize("merged", ["3", "[*a, 3]", "null"])
+def test_only_mappings_are_merged(merged: str) -> None:
+    document = parse_document(f"a: &a {{x: 1}}\nb: {{<<: {merged}}}\n", "f.yaml")
+    assert [problem.where for problem in document.problems] == ["f.yaml:2:5"]
+
+
 def test_anchors_and_merge_keys() -> None:
     document = parse_document("a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\nc: *a\n", "f.yaml")
     assert document.root is not None
