@@ -62,6 +62,12 @@ class StoreError(SweeperError):
     """The store cannot be used as it is."""
 
 
+class StoreAway(StoreError):
+    """The store cannot be reached: nothing is wrong with what was asked for, and later it may be there again."""
+
+    exit_code = 3
+
+
 class OutOfMemory(SweeperError):
     """A trial does not fit into the memory of this machine or GPU."""
 

@@ -10,7 +10,7 @@ from functools import partial
 
 from sweeper.driver.driver import Driver
 from sweeper.driver.run import Outcome, Run
-from sweeper.errors import Problem, StoreError, SweeperError
+from sweeper.errors import Problem, StoreAway, StoreError, SweeperError
 from sweeper.execution.worker_log import setting
 from sweeper.notices import heard_by
 from sweeper.store.chain import Holder
@@ -63,9 +63,11 @@ def run_sweep(run: Run) -> Outcome:
     if taken_by:
         rule, got = "a driver keeps its store to the end", f"it was taken over by {taken_by[0]}"
         remedy = "Run the same command again when that one is done: finished epochs are kept"
+        kind = StoreError
         if taken_by[0] is None:
             got, remedy = "it could not be reached", "Run the same command again: finished epochs are kept"
-        raise StoreError(Problem(where=run.store.address, rule=rule, got=got, remedy=remedy))
+            kind = StoreAway
+        raise kind(Problem(where=run.store.address, rule=rule, got=got, remedy=remedy))
     return outcome
 
 

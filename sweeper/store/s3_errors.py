@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sweeper.errors import Problem, StoreError, SweeperError
+from sweeper.errors import Problem, StoreAway, StoreError, SweeperError
 
 _BUSY = (408, 409, 429, 500, 502, 503, 504)  # 409: two conditional puts of one key met
 _BUSY_CODES = ("RequestTimeout", "SlowDown", "InternalError")
@@ -62,7 +62,8 @@ def explained(address: str, tried_s: float) -> Iterator[None]:
     except (OSError, BotoCoreError, ClientError) as error:
         rule, remedy = _meaning(error, tried_s)
         got = " ".join(str(error).split())[:300] or type(error).__name__
-        raise StoreError(Problem(where=address, rule=rule, got=got, remedy=remedy)) from error
+        kind = StoreAway if is_passing(error) else StoreError
+        raise kind(Problem(where=address, rule=rule, got=got, remedy=remedy)) from error
 
 
 def _meaning(error: Exception, tried_s: float) -> tuple[str, str]:

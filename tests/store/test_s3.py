@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from sweeper.errors import StoreError
+from sweeper.errors import StoreAway, StoreError
 from sweeper.store import lease
 from sweeper.store import s3 as s3_module
 from sweeper.store.chain import Holder
@@ -359,8 +359,9 @@ def test_a_run_that_gave_up_waits_for_nothing_on_its_way_out(
 
     monkeypatch.setattr(s3_module, "Patience", lambda: SHORT)
     monkeypatch.setattr(s3_module, "retried", counted)
-    with pytest.raises(StoreError, match="S3 must answer"):
+    with pytest.raises(StoreAway, match="S3 must answer") as raised:
         engine.run(s3, tracker=Storm())
+    assert raised.value.exit_code == 3
     patient = [attempts for attempts in failed if attempts > 1]
     assert 1 <= len(patient) <= 2, failed  # what ended the run, and perhaps what another thread was at
     assert len(failed) > len(patient)
