@@ -56,6 +56,7 @@ class Standing:
         trials: trials and baselines by id, in the order of the plan.
         loss_of: validation loss of a state; None where it has no records.
         failures: by state.
+        sees_test_stimuli: whether test stimuli chose the points of a search; None where the sweep is none.
     """
 
     sweep: str
@@ -64,6 +65,7 @@ class Standing:
     trials: Mapping[str, Standable]
     loss_of: Callable[[str], float | None]
     failures: Mapping[str, Failure]
+    sees_test_stimuli: bool | None = None
 
     def status(self, trial_id: str) -> Status:
         """Tells how a trial stands; `pruned`: a search ended it before its own rule did."""

@@ -24,12 +24,15 @@ def status_rows(standing: Standing, pulse: Pulse | None = None) -> list[Row]:
         standing: of the sweep.
         pulse: of the run that trains it now; None where nobody does.
     """
+    sees_test = standing.sees_test_stimuli
+    marked = {} if sees_test is None else {"objective_sees_test_stimuli": sees_test}
     workers = {trial: each.process for each in (pulse.workers if pulse else ()) for trial in each.trial_ids}
     return [
         {
             "sweep": standing.sweep,
             "revision": standing.revision,
             "stand_in": standing.is_stand_in,
+            **marked,
             "trial_id": trial_id,
             "name": trial.name,
             "role": trial.role,

@@ -82,6 +82,7 @@ class SweepView:
     @cached_property
     def standing(self) -> Standing:
         """How its trials stand; a search's line in words is added by who shows it."""
+        search = self.revision.spec.search
         return Standing(
             sweep=self.revision.spec.name,
             revision=self.revision.number,
@@ -89,6 +90,7 @@ class SweepView:
             trials=self.trials,
             loss_of=lambda state: _loss_among(self.records.get(state, ())),
             failures=self.failures,
+            sees_test_stimuli=None if search is None else search.sees_test_stimuli,
         )
 
     def status(self, trial_id: str) -> Status:

@@ -224,3 +224,9 @@ def test_the_report_has_the_search_and_its_warning(
     assert "Best points (*: Pareto front)" in page
     assert 'id="search_pareto"' in page
     assert TEST_STIMULI not in page
+
+
+def test_status_says_it_too(ran: list[str | Path], sees_test: list[str | Path]) -> None:
+    for sweep, expected in ((sees_test, True), (ran, False)):
+        rows = json.loads(sweeper("status", *sweep, "--json").output)["rows"]
+        assert {row["objective_sees_test_stimuli"] for row in rows} == {expected}
