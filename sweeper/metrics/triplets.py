@@ -1,6 +1,6 @@
 """Odd-one-out choices: which of three stimuli does a representation set apart, and do people agree.
 
-Shapes: N stimuli, D dimensions, M triplets.
+Shapes: N stimuli, D dimensions, M trials, each on a triplet that other trials may repeat.
 """
 
 import numpy as np
@@ -73,16 +73,45 @@ def odd_one_out_hits_from_similarity(similarity: ArrayLike, triplets: ArrayLike,
     return _hits(matrix[pairs[:, :, 0], pairs[:, :, 1]], odd)
 
 
-def standard_error(hits: ArrayLike) -> float:
-    """Estimates the standard error of a mean of hits [M], taking triplets as independent (people repeat, so a floor).
+def standard_error(hits: ArrayLike, triplets: ArrayLike) -> float:
+    """Estimates the standard error of a mean of hits, clustered by triplet.
+
+    People who judge the same three stimuli meet the same choice of the model, so their hits are not independent. With
+    m the mean over all M trials and S_g the sum of (hit - m) over the trials of triplet g of G,
+
+        se = sqrt(G / (G - 1) * sum_g S_g^2) / M,
+
+    which is the cluster-robust variance of a mean with its finite-sample factor (Cameron & Miller 2015, "A
+    practitioner's guide to cluster-robust inference", J. Human Resources 50, 317-372). Where no triplet comes twice it
+    is the usual standard deviation / sqrt(M). Triplets that share a stimulus still count as independent.
+
+    Args:
+        hits: [M], as `odd_one_out_hits`, or a difference of two.
+        triplets: int [M, 3]; the order of the three does not matter.
 
     Raises:
-        UndefinedMetric: there are fewer than 2 triplets.
+        UndefinedMetric: there are fewer than 2 distinct triplets.
+        ValueError: the two differ in length.
     """
-    scores = np.asarray(hits, dtype=np.float64)
-    if len(scores) < 2:
-        raise UndefinedMetric(f"a standard error needs at least 2 triplets; got {len(scores)}")
-    return float(scores.std(ddof=1) / np.sqrt(len(scores)))
+    scores, cluster = np.asarray(hits, dtype=np.float64), _clusters(triplets)
+    if scores.shape != cluster.shape:
+        raise ValueError(f"hits must be one per triplet; got shapes {scores.shape} and {cluster.shape}")
+    num_clusters = num_distinct(triplets)
+    if num_clusters < 2:
+        raise UndefinedMetric(f"a standard error needs at least 2 distinct triplets; got {num_clusters}")
+    sums = np.bincount(cluster, weights=scores - scores.mean())
+    return float(np.sqrt(num_clusters / (num_clusters - 1) * np.sum(sums**2)) / len(scores))
+
+
+def num_distinct(triplets: ArrayLike) -> int:
+    """Counts sets of three stimuli among triplets [M, 3], whatever their order."""
+    return int(_clusters(triplets).max(initial=-1)) + 1
+
+
+def _clusters(triplets: ArrayLike) -> NDArray[np.intp]:
+    """Numbers the distinct triplets 0..G-1 and returns the number of each trial [M]."""
+    members = np.sort(np.asarray(triplets), axis=1)
+    return np.unique(members, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def _hits(similarities: Array, odd: NDArray[np.intp]) -> Array:

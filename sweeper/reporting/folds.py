@@ -18,7 +18,7 @@ from sweeper.evaluation import OutputKey, set_id
 from sweeper.inputs import dataset_of
 from sweeper.metrics.rdm import RdmMetric, UndefinedMetric, compute_rdm
 from sweeper.metrics.rsa import rsa_score
-from sweeper.metrics.triplets import CHANCE, odd_one_out_hits, standard_error
+from sweeper.metrics.triplets import CHANCE, num_distinct, odd_one_out_hits, standard_error
 from sweeper.plan.trials import Trial
 from sweeper.reporting.grids import short_name, value_text
 from sweeper.reporting.summary import summary_of
@@ -31,7 +31,8 @@ FOLD = "data.fold"
 TINY = "tiny-clip"
 _ABOUT = (
     "Out of fold: every photograph is embedded by a model that did not train on it, at its best validation epoch;",
-    "mean ± standard error over triplets (people repeat, so a floor).",
+    "mean ± standard error over distinct triplets of photographs (many people judge the same one). It holds for these",
+    "models: other seeds are not in it.",
 )
 _PLUMBING = "The tiny CLIP knows drawings only: with it this tests the plumbing, not the science."
 Floats = NDArray[np.float32]
@@ -47,12 +48,13 @@ class FoldScore:
         folds: folds that the scores are taken from.
         photos: photographs that the folds hold out, together.
         triplets: human odd-one-out choices.
+        distinct_triplets: sets of three photographs among them; choices on the same set are not independent.
         accuracy: share of choices that the out-of-fold embedding shares with people.
-        accuracy_se: its standard error over triplets.
+        accuracy_se: its standard error, clustered by distinct triplet.
         untrained_accuracy: the same for the models before training.
         untrained_accuracy_se: its standard error.
         gain: accuracy - untrained_accuracy.
-        gain_se: its standard error, paired over triplets.
+        gain_se: its standard error, paired, clustered by distinct triplet.
         target_accuracy: the same for the target embedding itself.
         target_accuracy_se: its standard error.
         chance: 1 / 3.
@@ -68,6 +70,7 @@ class FoldScore:
     folds: int
     photos: int | None = None
     triplets: int | None = None
+    distinct_triplets: int | None = None
     accuracy: float | None = None
     accuracy_se: float | None = None
     untrained_accuracy: float | None = None
@@ -134,7 +137,7 @@ def folds_text(view: SweepView, store: ObjectStore) -> str:
             lines.append(f"  not yet: {score.missing}")
             continue
         if score.triplets is not None:
-            lines.append(f"  odd-one-out accuracy on {score.triplets} human triplets:")
+            lines.append(f"  odd-one-out accuracy on {choices_text(score)}:")
             lines.append(
                 f"    out of fold {with_error(score.accuracy, score.accuracy_se)}, "
                 f"untrained {with_error(score.untrained_accuracy, score.untrained_accuracy_se)}, "
@@ -156,6 +159,11 @@ def about(view: SweepView) -> tuple[str, ...]:
     """Returns what must be said beside out-of-fold scores."""
     is_tiny = any(trial.config.model.backbone == TINY for trial in view.trials.values())
     return (*_ABOUT, _PLUMBING) if is_tiny else _ABOUT
+
+
+def choices_text(score: FoldScore) -> str:
+    """Returns how many human choices an accuracy rests on, for people."""
+    return f"{score.triplets} human choices on {score.distinct_triplets} distinct triplets"
 
 
 def with_error(value: float | None, error: float | None = None) -> str:
@@ -221,19 +229,24 @@ def _choices(parts: Sequence[Part], dataset: Dataset) -> dict[str, Any]:
     position = {name: row for row, name in enumerate(name for part in parts for name in part.names)}
     names, odd = dataset.triplets.names, dataset.triplets.odd_position
     inside = np.array([all(names[row] in position for row in rows) for rows in dataset.triplets.rows], dtype=bool)
-    if inside.sum() < 2:
+    members = np.array([[position[names[row]] for row in rows] for rows in dataset.triplets.rows[inside]], dtype=np.intp)
+    distinct = num_distinct(members.reshape(-1, 3))
+    if distinct < 2:
         return {}
-    members = np.array([[position[names[row]] for row in rows] for rows in dataset.triplets.rows[inside]])
+
+    def mean(name: str, found: NDArray[np.float64]) -> dict[str, float]:
+        return {name: float(found.mean()), f"{name}_se": standard_error(found, members)}
+
     hits = {
         name: odd_one_out_hits(embedding, members, odd[inside])
         for name, embedding in _embeddings(parts).items()
         if embedding is not None
     }
-    scores = {"triplets": int(inside.sum()), **_mean("accuracy", hits["trained"])}
+    scores = {"triplets": len(members), "distinct_triplets": distinct, **mean("accuracy", hits["trained"])}
     if "untrained" in hits:
-        scores |= _mean("untrained_accuracy", hits["untrained"]) | _mean("gain", hits["trained"] - hits["untrained"])
+        scores |= mean("untrained_accuracy", hits["untrained"]) | mean("gain", hits["trained"] - hits["untrained"])
     if "targets" in hits:
-        scores |= _mean("target_accuracy", hits["targets"])
+        scores |= mean("target_accuracy", hits["targets"])
     return scores
 
 
@@ -249,10 +262,6 @@ def _embeddings(parts: Sequence[Part]) -> dict[str, Floats | None]:
         "untrained": joined([part.untrained for part in parts]),
         "targets": joined([part.targets for part in parts]),
     }
-
-
-def _mean(name: str, hits: NDArray[np.float64]) -> dict[str, float]:
-    return {name: float(hits.mean()), f"{name}_se": standard_error(hits)}
 
 
 def _alignment(parts: Sequence[Part], metric: RdmMetric) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 
 from sweeper.reporting.figures import figures, png
-from sweeper.reporting.folds import about, fold_scores, with_error
+from sweeper.reporting.folds import about, choices_text, fold_scores, with_error
 from sweeper.reporting.individual_text import ABOUT, sentences
 from sweeper.reporting.individuals import Individuals, Missing, individuals_of
 from sweeper.reporting.points import TEST_STIMULI, points_text, sees_test_stimuli
@@ -152,7 +152,7 @@ def _folds(view: SweepView, store: ObjectStore | None) -> str:
         ]
         for score in scores
     ]
-    count = next((f" ({score.triplets} human triplets)" for score in scores if score.triplets is not None), "")
+    count = next((f" ({choices_text(score)})" for score in scores if score.triplets is not None), "")
     note = " ".join(about(view))
     return f"<h2>Out of fold{count}</h2><p>{escape(note)}</p>{_table(names, lines)}"
 

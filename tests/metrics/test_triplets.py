@@ -6,6 +6,7 @@ import pytest
 from sweeper.metrics.rdm import UndefinedMetric
 from sweeper.metrics.triplets import (
     CHANCE,
+    num_distinct,
     odd_one_out_accuracy,
     odd_one_out_hits,
     odd_one_out_hits_from_similarity,
@@ -51,10 +52,52 @@ def test_a_collapsed_embedding_scores_chance():
     assert odd_one_out_accuracy(np.full((5, 66), 0.1), triplets, [0, 2]) == pytest.approx(CHANCE)
 
 
-def test_standard_error():
-    assert standard_error([1.0, 0.0, 0.0, 1.0]) == pytest.approx((1 / 3) ** 0.5 / 2)
-    with pytest.raises(UndefinedMetric, match="got 1"):
-        standard_error([1.0])
+def loop_standard_error(hits, triplets):
+    mean = sum(hits) / len(hits)
+    sums = {}
+    for hit, triplet in zip(hits, triplets, strict=True):
+        key = frozenset(triplet)
+        sums[key] = sums.get(key, 0.0) + hit - mean
+    return (len(sums) / (len(sums) - 1) * sum(each**2 for each in sums.values())) ** 0.5 / len(hits)
+
+
+def repeated(rng, num_triplets=40, num_people=10):
+    """People repeat each triplet, its members in any order; whether they agree with the model hangs on the triplet."""
+    distinct = [rng.choice(30, size=3, replace=False) for _ in range(num_triplets)]
+    rate = rng.choice([0.1, 0.9], size=num_triplets)
+    which = rng.permutation(np.repeat(np.arange(num_triplets), num_people))
+    triplets = np.array([rng.permutation(distinct[each]) for each in which])
+    return (rng.random(len(which)) < rate[which]).astype(float), triplets, which
+
+
+def test_standard_error_of_triplets_that_come_once_is_the_usual_one():
+    triplets = np.arange(12).reshape(4, 3)
+    assert standard_error([1.0, 0.0, 0.0, 1.0], triplets) == pytest.approx((1 / 3) ** 0.5 / 2)
+
+
+def test_standard_error_is_clustered_as_in_a_plain_loop():
+    hits, triplets, _ = repeated(np.random.default_rng(0))
+    assert num_distinct(triplets) == 40
+    assert standard_error(hits, triplets) == pytest.approx(loop_standard_error(hits.tolist(), triplets.tolist()))
+
+
+def test_standard_error_is_that_of_a_bootstrap_over_triplets_not_over_trials():
+    rng = np.random.default_rng(1)
+    hits, triplets, which = repeated(rng)
+    means = [
+        np.concatenate([hits[which == each] for each in rng.integers(0, 40, size=40)]).mean() for _ in range(2000)
+    ]
+    assert standard_error(hits, triplets) == pytest.approx(np.std(means), rel=0.1)
+    assert standard_error(hits, triplets) > 2 * hits.std() / len(hits) ** 0.5
+
+
+def test_standard_error_undefined():
+    with pytest.raises(UndefinedMetric, match="at least 2 distinct triplets; got 1"):
+        standard_error([1.0, 0.0], [[0, 1, 2], [2, 0, 1]])
+    with pytest.raises(UndefinedMetric, match="got 0"):
+        standard_error([], np.empty((0, 3), dtype=int))
+    with pytest.raises(ValueError, match="one per triplet"):
+        standard_error([1.0], [[0, 1, 2], [3, 4, 5]])
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -87,7 +89,7 @@ def test_out_of_fold_scores_by_hand(hand):
     ]
     for score in scores:
         assert score.missing is None
-        assert (score.photos, score.triplets) == (8, 4)
+        assert (score.photos, score.triplets, score.distinct_triplets) == (8, 4, 4)
         assert score.accuracy == score.target_accuracy == 1.0
         assert score.accuracy_se == 0.0
         untrained = np.zeros((8, 5))
@@ -101,6 +103,21 @@ def test_out_of_fold_scores_by_hand(hand):
         assert score.rsa_targets_pooled == pytest.approx(1.0)
         by_hand = rsa_score(compute_rdm(untrained.astype(np.float32)), compute_rdm(TARGETS))
         assert score.rsa_targets_pooled_untrained == pytest.approx(by_hand)
+
+
+def test_people_who_repeat_triplets_do_not_shrink_the_errors(hand, monkeypatch):
+    odd = (odd_ones(TARGETS) + [1, 0, 0, 0]) % 3
+
+    def score(repeats):
+        triplets = Triplets(names=NAMES, rows=np.tile(TRIPLETS, (repeats, 1)), odd_position=np.tile(odd, repeats))
+        monkeypatch.setattr(folds, "dataset_of", lambda config: replace(dataset_of(config), triplets=triplets))
+        return fold_scores(open_view(hand.store, "hand"), hand.store)[0]
+
+    once, often = score(1), score(9)
+    assert (often.triplets, often.distinct_triplets) == (36, 4)
+    assert once.accuracy == often.accuracy == 0.75
+    assert once.accuracy_se == pytest.approx(0.25)
+    assert often.accuracy_se == pytest.approx(0.25)
 
 
 def test_an_open_fold_is_named(hand, tmp_path):
@@ -125,6 +142,7 @@ def test_text_and_rows_say_the_same(hand, capsys):
     view = open_view(hand.store, "hand")
     text = folds_text(view, hand.store)
     assert "out of fold 1.000 ± 0.000" in text
+    assert "on 4 human choices on 4 distinct triplets" in text
     assert "chance 0.333" in text
     assert "plumbing" in text
     assert fold_rows(view, hand.store)[0]["accuracy"] == 1.0
