@@ -21,6 +21,7 @@ from sweeper.metrics.rsa import rsa_score
 from sweeper.metrics.triplets import CHANCE, num_distinct, odd_one_out_hits, standard_error
 from sweeper.plan.trials import Trial
 from sweeper.reporting.grids import short_name, value_text
+from sweeper.reporting.remarks import plumbing
 from sweeper.reporting.summary import summary_of
 from sweeper.reporting.text import first_lines
 from sweeper.reporting.view import SweepView
@@ -28,13 +29,11 @@ from sweeper.store.objects import ObjectStore
 from sweeper.store.outputs import read_outputs
 
 FOLD = "data.fold"
-TINY = "tiny-clip"
 _ABOUT = (
     "Out of fold: every photograph is embedded by a model that did not train on it, at its best validation epoch;",
     "mean ± standard error over distinct triplets of photographs (many people judge the same one). It holds for these",
     "models: other seeds are not in it.",
 )
-_PLUMBING = "The tiny CLIP knows drawings only: with it this tests the plumbing, not the science."
 Floats = NDArray[np.float32]
 
 
@@ -157,8 +156,7 @@ def folds_text(view: SweepView, store: ObjectStore) -> str:
 
 def about(view: SweepView) -> tuple[str, ...]:
     """Returns what must be said beside out-of-fold scores."""
-    is_tiny = any(trial.config.model.backbone == TINY for trial in view.trials.values())
-    return (*_ABOUT, _PLUMBING) if is_tiny else _ABOUT
+    return (*_ABOUT, *plumbing(view))
 
 
 def choices_text(score: FoldScore) -> str:

@@ -14,6 +14,7 @@ from rich.text import Text
 from sweeper.metrics.recovery import COMPARATORS
 from sweeper.reporting.grids import Grid, grids, value_text
 from sweeper.reporting.points import asked_text, points_text
+from sweeper.reporting.remarks import remarks
 from sweeper.reporting.status import failures_text, standing_lines
 from sweeper.reporting.tables import swept_fields, trial_rows
 from sweeper.reporting.view import SweepView
@@ -60,7 +61,7 @@ def render(view: SweepView, *, width: int | None = None, color: bool = False) ->
 
 
 def header(view: SweepView) -> str:
-    """Returns the lines that say what the table shows: sweep, stand-in, reference, comparator, how it stands."""
+    """Returns the lines that say what the table shows: sweep, stand-in, reference, comparator, remarks."""
     lines = first_lines(view)
     reference, metric = view.references.get(view.rsa_column, "nothing"), view.revision.spec.evaluation.metric
     over_time = any(trial.config.model.over_time for trial in view.trials.values())
@@ -68,6 +69,7 @@ def header(view: SweepView) -> str:
     lines.append(f"RSA ({metric} RDM{mean}) against {reference}, at the best validation loss; {_untrained(view)}")
     if any(trial.config.perturbation for trial in view.trials.values()):
         lines.extend(_about_windows(view))
+    lines.extend(remarks(view))
     return "\n".join(lines) + "\n"
 
 
