@@ -74,11 +74,12 @@ def verify(sweep: str | None, store: str, stand_in: bool, remake: bool, as_json:
     from sweeper.notices import heard_by
     from sweeper.progress import progress_for
     from sweeper.reporting.soundness import examination_text, examine
+    from sweeper.store.lost import lost_sweeps
     from sweeper.store.opening import open_store
     from sweeper.store.revisions import sweep_names
 
     opened, progress = open_store(store, create=False), progress_for(quiet=as_json)
-    names = sweep_names(opened) if sweep is None else [name_of(sweep, stand_in)]
+    names = [*sweep_names(opened), *lost_sweeps(opened)] if sweep is None else [name_of(sweep, stand_in)]
     try:
         with heard_by(lambda text: None):  # told below, each once
             found = [examine(opened, name, remake=remake, on_phase=progress.phase) for name in names]

@@ -12,9 +12,17 @@ from sweeper.records import Failure, validation_loss
 from sweeper.reporting.standing import Standing
 from sweeper.store.cards import Card
 from sweeper.store.ledger import DamagedLedger, Ledger, ledger_path
+from sweeper.store.lost import lost_revisions, lost_sweeps
 from sweeper.store.objects import ObjectStore
-from sweeper.store.revisions import latest_fields, sweep_names
+from sweeper.store.revisions import latest_fields, revision_numbers, sweep_names
 from sweeper.store.rows import load_records
+
+
+WRITTEN_AGAIN = "`sweeper run SPEC` writes it again, and nothing is trained twice"
+
+
+class LostSweep(StoreError):
+    """A sweep none of whose revisions can be read, since they are damaged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +44,7 @@ def look_at(store: ObjectStore, sweep: str) -> Look:
     """Returns how a sweep stands.
 
     Raises:
+        LostSweep: its description is damaged.
         StoreError: the store has no such sweep; the message names those it has.
     """
     fields = latest_fields(store, sweep)
@@ -57,8 +66,10 @@ def look_at(store: ObjectStore, sweep: str) -> Look:
 
 
 def no_such_sweep(store: ObjectStore, sweep: str) -> StoreError:
-    """Returns the error that names the sweeps there are."""
-    known = ", ".join(sweep_names(store)) or "none yet"
+    """Returns the error that names the sweeps there are, or says that this one's description is damaged."""
+    if revision_numbers(store, sweep) or lost_revisions(store, sweep):
+        return LostSweep(Problem(where=sweep, rule="its description in the store is damaged", remedy=WRITTEN_AGAIN))
+    known = ", ".join(sorted({*sweep_names(store), *lost_sweeps(store)})) or "none yet"
     return StoreError(Problem(where=store.address, rule="holds no such sweep", got=sweep, remedy=f"Known: {known}"))
 
 

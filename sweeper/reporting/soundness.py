@@ -8,10 +8,12 @@ from sweeper.plan.tree import Tree, build_tree
 from sweeper.plan.trials import Trial
 from sweeper.records import TRAINING_ITEM, Record, val_loss_of
 from sweeper.reporting.load import open_view
+from sweeper.reporting.look import WRITTEN_AGAIN, LostSweep
 from sweeper.reporting.view import SweepView
 from sweeper.store.lease import driven_sweep
-from sweeper.store.lost import mark_lost, moved_aside
+from sweeper.store.lost import lost_revisions, mark_lost, moved_aside
 from sweeper.store.objects import Kind, ObjectStore, name_of
+from sweeper.store.revisions import revision_key, revision_numbers
 from sweeper.wording import counted
 
 _OF_STATES: tuple[Kind, ...] = ("records", "outputs", "states", "failures")
@@ -46,7 +48,7 @@ class Examination:
 
     Attributes:
         sweep: its name.
-        trials: by id.
+        trials: by id; none where no revision of the sweep can be read.
         num_objects: that were read.
         findings: what is not as it should be.
         may_write: whether what is damaged could be moved aside.
@@ -126,7 +128,11 @@ def examine(store: ObjectStore, sweep: str, *, remake: bool, on_phase: Callable[
     Raises:
         StoreError: there is no such sweep, or the store cannot be read.
     """
-    is_driven, view = driven_sweep(store) == sweep, open_view(store, sweep)
+    is_driven = driven_sweep(store) == sweep
+    try:
+        view = open_view(store, sweep)
+    except LostSweep:
+        return _lost(store, sweep)
     trials = view.revision.trials
     ways = {state: (epoch, trial) for trial in reversed(trials) for epoch, state in enumerate(trial.state_ids)}
     num_objects, unreadable = 0, set[Named]()
@@ -135,7 +141,9 @@ def examine(store: ObjectStore, sweep: str, *, remake: bool, on_phase: Callable[
         num_objects += len(keys)
         unreadable |= {(kind, key) for key, data in store.get_each(kind, keys) if data is None}
     stuck = {named for named in unreadable if store.has(*named)}
-    aside = {named for named in moved_aside(store) if named in unreadable or _owner(named[1]) in ways}
+    belongs = {sweep, view.revision.study, *ways}
+    aside = {named for named in moved_aside(store) if named in unreadable or _owner(named[1]) in belongs}
+    newest = revision_key(sweep, view.revision.number)
     val_loss = {state: val_loss_of(found) for state, found in view.records.items() if _is_trained(found)}
     kept = kept_states(trials, build_tree(trials), val_loss)
     missing = set() if is_driven else kept.ends - set(store.keys("states")) - {key for _, key in aside}
@@ -147,7 +155,7 @@ def examine(store: ObjectStore, sweep: str, *, remake: bool, on_phase: Callable[
         return Finding(sort=sort, kind=kind, key=key, epoch=epoch, trial_id=trial_id, is_made_again=is_made_again)
 
     def is_needed(kind: Kind, key: str) -> bool:
-        return kind != "states" or key in again
+        return key in again if kind == "states" else kind != "sweeps" or key > newest
 
     told = sorted(named for named in aside | stuck if named in unreadable or is_needed(*named))
     findings = [finding("damaged", named, is_made_again=is_needed(*named) and named not in stuck) for named in told]
@@ -157,6 +165,17 @@ def examine(store: ObjectStore, sweep: str, *, remake: bool, on_phase: Callable[
     return Examination(
         sweep=sweep, trials=view.trials, num_objects=num_objects, findings=tuple(findings), may_write=not stuck
     )
+
+
+def _lost(store: ObjectStore, sweep: str) -> Examination:
+    """Returns what there is to say of a sweep none of whose revisions can be read."""
+    stuck = [revision_key(sweep, number) for number in revision_numbers(store, sweep)]
+    keys = sorted({*stuck, *lost_revisions(store, sweep)})
+    findings = [
+        Finding(sort="damaged", kind="sweeps", key=key, epoch=None, trial_id=None, is_made_again=key not in stuck)
+        for key in keys
+    ]
+    return Examination(sweep=sweep, trials={}, num_objects=len(keys), findings=tuple(findings), may_write=not stuck)
 
 
 def examination_text(found: Examination, store: str) -> str:
@@ -172,6 +191,8 @@ def examination_text(found: Examination, store: str) -> str:
     lines = [_line(each, found.trials) for each in found.findings]
     if not found.may_write:
         lines.append("What is damaged stays where it is, since the store may only be read from here.")
+    elif not found.trials:
+        lines.append(f"Without its description nothing else of it can be read; {WRITTEN_AGAIN}.")
     elif any(each.is_made_again for each in found.findings):
         lines.append(
             f"`sweeper run {found.sweep} --store {store}` makes it again, from the newest sound state before it."

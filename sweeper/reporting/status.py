@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sweeper.reporting.look import look_at
+from sweeper.reporting.look import WRITTEN_AGAIN, LostSweep, look_at
 from sweeper.reporting.standing import STATUSES, Standing
 from sweeper.store.lease import driven_sweep
+from sweeper.store.lost import lost_sweeps
 from sweeper.store.objects import ObjectStore
 from sweeper.store.pulse import AtWork, Pulse
 from sweeper.store.revisions import sweep_names
@@ -47,21 +48,33 @@ def status_rows(standing: Standing, pulse: Pulse | None = None) -> list[Row]:
 
 
 def sweep_rows(store: ObjectStore) -> list[Row]:
-    """Returns one row per sweep of a store: trials by status, baselines included, and whether it is run now."""
+    """Returns one row per sweep of a store: trials by status, baselines included, and whether it is run now.
+
+    Revision and counts are None where the description of the sweep is damaged.
+    """
     driven = driven_sweep(store)
     rows: list[Row] = []
-    for name in sweep_names(store):
-        standing = look_at(store, name).standing
-        counts = standing.counts()
-        by_status = {str(status): counts.get(status, 0) for status in STATUSES}
-        rows.append({"sweep": name, "revision": standing.revision, **by_status, "is_running": name == driven})
+    for name in sorted({*sweep_names(store), *lost_sweeps(store)}):
+        revision, by_status = _standing_of(store, name)
+        rows.append({"sweep": name, "revision": revision, **by_status, "is_running": name == driven})
     return rows
+
+
+def _standing_of(store: ObjectStore, name: str) -> tuple[int | None, dict[str, int | None]]:
+    try:
+        standing = look_at(store, name).standing
+    except LostSweep:
+        return None, dict.fromkeys(map(str, STATUSES))
+    counts = standing.counts()
+    return standing.revision, {str(status): counts.get(status, 0) for status in STATUSES}
 
 
 def sweeps_text(rows: Iterable[Row], where: str) -> str:
     """Returns the same for people."""
     lines = [
-        f"{row['sweep']} (revision {row['revision']}): "
+        f"{row['sweep']}: its description is damaged; {WRITTEN_AGAIN}"
+        if row["revision"] is None
+        else f"{row['sweep']} (revision {row['revision']}): "
         + ", ".join(f"{row[status]} {status}" for status in STATUSES if row[status])
         + (", running" if row["is_running"] else "")
         for row in rows

@@ -7,6 +7,7 @@ the mark when it is made.
 from collections.abc import Iterator
 
 from sweeper.store.objects import DAMAGED, Kind, ObjectStore
+from sweeper.store.revisions import split_key, sweep_names
 
 _MARK = ".lost"
 
@@ -38,3 +39,15 @@ def moved_aside(store: ObjectStore) -> Iterator[tuple[Kind, str]]:
         key = name.rpartition(".")[0]
         if not store.has(kind, key):  # type: ignore[arg-type]
             yield kind, key  # type: ignore[misc]
+
+
+def lost_revisions(store: ObjectStore, sweep: str) -> list[str]:
+    """Returns the keys of a sweep's revisions that were found damaged, and are not there now."""
+    found = {key for kind, key in moved_aside(store) if kind == "sweeps"}
+    return sorted(key for key in found if split_key(key)[0] == sweep)
+
+
+def lost_sweeps(store: ObjectStore) -> list[str]:
+    """Returns the names of the sweeps all revisions of which were found damaged, and are not there now."""
+    found = {split_key(key)[0] for kind, key in moved_aside(store) if kind == "sweeps"}
+    return sorted(found - set(sweep_names(store)))

@@ -16,13 +16,13 @@ def revision_key(name: str, number: int) -> str:
 
 def revision_numbers(store: ObjectStore, name: str) -> list[int]:
     """Returns the numbers of a sweep's revisions, the newest first."""
-    found = (number for other, number in map(_split, store.keys("sweeps")) if other == name)
+    found = (number for other, number in map(split_key, store.keys("sweeps")) if other == name)
     return sorted(found, reverse=True)
 
 
 def sweep_names(store: ObjectStore) -> tuple[str, ...]:
     """Returns the names of all sweeps of a store, sorted."""
-    return tuple(sorted({_split(key)[0] for key in store.keys("sweeps")}))
+    return tuple(sorted({split_key(key)[0] for key in store.keys("sweeps")}))
 
 
 def latest_fields(store: ObjectStore, name: str) -> dict[str, Any] | None:
@@ -42,6 +42,7 @@ def each_fields(store: ObjectStore) -> Iterator[dict[str, Any]]:
             yield json.loads(data)
 
 
-def _split(key: str) -> tuple[str, int]:
+def split_key(key: str) -> tuple[str, int]:
+    """Returns name and number of a revision that is kept under a key."""
     name, number = key.rsplit(".", 1)
     return name, int(number)

@@ -143,3 +143,45 @@ def test_a_ledger_of_before_does_not_hide_a_damaged_record(
     verify(store, rc=1)
     assert victim in {state for _, state in engine.run(store.address, **grid_axes).watch.trained}
     assert reading.records(store.address) == reading.records(grid)
+
+
+def status(store: ObjectStore, *words: str) -> Result:
+    return CliRunner().invoke(main, ["status", *words, "--store", store.address], catch_exceptions=False)
+
+
+@everywhere
+def test_a_sweep_whose_only_revision_is_damaged_is_remembered_until_it_is_written_again(
+    engine: Any, store: ObjectStore, grid: Path, grid_axes: dict[str, Any], reading: Any
+) -> None:
+    overwrite(store, "sweeps", "test.000001")
+    again = "`sweeper run SPEC` writes it again, and nothing is trained twice"
+    for _ in range(2):
+        one, every = status(store, "test"), status(store)
+        assert (one.exit_code, every.exit_code) == (2, 0)
+        assert f"error: test: its description in the store is damaged. {again}." in one.stderr
+        assert every.stdout == f"test: its description is damaged; {again}\n"
+        text = verify(store, rc=1).stdout
+        assert f"damaged: {name_of('sweeps', 'test.000001')}" in text
+        assert again in text
+        assert findings(store) == [("damaged", "sweeps", "test.000001")]
+        assert CliRunner().invoke(main, ["verify", "--store", store.address]).exit_code == 1
+    assert "Known: test." in status(store, "other").stderr
+    assert engine.run(store.address, **grid_axes).epochs_trained == 0
+    assert findings(store, rc=0) == []
+    assert status(store, "test").exit_code == 0
+    assert reading.same(grid, store.address)
+
+
+def test_a_damaged_newest_revision_is_named_also_after_another_reader_found_it(
+    engine: Any, store: ObjectStore, grid_axes: dict[str, Any]
+) -> None:
+    older = store.get("sweeps", "test.000001")
+    assert older is not None
+    store.put("sweeps", "test.000002", older)
+    store.put("sweeps", "test.000003", older.replace(b'"number": 1', b'"number": 3'))
+    overwrite(store, "sweeps", "test.000002")
+    assert "test.000002; nothing needs it" in verify(store, rc=1).stdout
+    assert findings(store, rc=0) == [], "a newer one is sound"
+    overwrite(store, "sweeps", "test.000003")
+    assert "revision 1" in status(store, "test").stdout
+    assert findings(store) == [("damaged", "sweeps", "test.000002"), ("damaged", "sweeps", "test.000003")]
