@@ -17,7 +17,6 @@ from sweeper.store.objects import ObjectStore
 from sweeper.store.revisions import latest_fields, revision_numbers, sweep_names
 from sweeper.store.rows import load_records
 
-
 WRITTEN_AGAIN = "`sweeper run SPEC` writes it again, and nothing is trained twice"
 
 

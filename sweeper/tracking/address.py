@@ -1,6 +1,8 @@
 """Where a sweep is tracked: what of it may be shown, which locks and marks belong to it."""
 
 import os
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -43,7 +45,7 @@ class Address:
     @property
     def artifact_location(self) -> str | None:
         """Where artifacts go when there is no server to decide: beside an SQLite file, not in ./mlruns."""
-        if (database := self._sqlite_file()) is not None:
+        if (database := sqlite_file(self.uri)) is not None:
             return (database.parent / f"{database.stem}-artifacts").as_uri()
         scheme = self.uri.partition(":")[0].partition("+")[0]
         return (self.folder.absolute() / "mlflow-artifacts").as_uri() if scheme in _DATABASES else None
@@ -72,7 +74,7 @@ class Address:
         return self.folder / f"{self._name(self.experiment, self.sweep_id(view))}.done"
 
     def _digest(self, view: SweepView) -> str:
-        database = self._sqlite_file()
+        database = sqlite_file(self.uri)
         file = database.stat() if database is not None and database.exists() else None
         trials = {
             trial_id: [view.status(trial_id), view.failure(trial_id), logged_of(view, trial).digest]
@@ -84,11 +86,37 @@ class Address:
             "tracked", {"revision": view.revision.number, "trials": trials, "place": place, "missing": missing}
         )
 
-    def _sqlite_file(self) -> Path | None:
-        return Path(self.uri.removeprefix(_SQLITE)).absolute() if self.uri.startswith(_SQLITE) else None
-
     def _name(self, *what: str) -> str:
         return f"mlflow-{content_id('tracking', [self.uri, *what])[:16]}"
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """Returns the file of a tracking URI that is an SQLite database."""
+    return Path(uri.removeprefix(_SQLITE)).absolute() if uri.startswith(_SQLITE) else None
+
+
+def damaged_database(uri: str, sync_command: str) -> Problem | None:
+    """Returns what is wrong with the SQLite file of a tracking URI; None where it is sound, or there is none.
+
+    Args:
+        uri: MLflow tracking URI.
+        sync_command: what makes the file anew.
+    """
+    database = sqlite_file(uri)
+    if database is None or not database.is_file():
+        return None
+    try:
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as opened:
+            found = str(opened.execute("PRAGMA quick_check(1)").fetchone()[0]).strip().splitlines()[-1]
+    except sqlite3.OperationalError:  # locked, or not to be read: no damage
+        return None
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found == "ok":
+        return None
+    rule = "the tracking database is a sound SQLite file"
+    remedy = f"It is only a view of the store: move or delete this file, then `{sync_command}` makes it anew"
+    return Problem(where=str(database), rule=rule, got=found, remedy=remedy)
 
 
 def checked_uri(uri: str, where: str) -> str:

@@ -1,12 +1,13 @@
 """The sweep in MLflow: a projection of the store that can be made anew, or sent to another server, at any time."""
 
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from sweeper.errors import Problem, TrackingError
 from sweeper.reporting.view import SweepView
 from sweeper.store.objects import ObjectStore
-from sweeper.tracking.address import Address, prepare_environment
+from sweeper.tracking.address import Address, damaged_database, prepare_environment
 from sweeper.tracking.mlflow_view import Server, connect, refusals
 from sweeper.tracking.projection import KILLED, RUNNING, Projection
 
@@ -68,7 +69,7 @@ class MlflowTracker:
             projection.finish(view)
         if self._server is not None and self._server.artifact_error is not None:
             error, self._server.artifact_error = self._server.artifact_error, None
-            raise _problem(self._address, view, error, "the server's artifact store must take files")
+            raise self._problem(view, error, "the server's artifact store must take files")
         self._address.mark(view)
 
     def close(self) -> None:
@@ -95,7 +96,17 @@ class MlflowTracker:
         try:
             yield
         except refusals() as error:
-            raise _problem(self._address, view, error, "the tracking server must answer") from error
+            raise self._problem(view, error, "the tracking server must answer") from error
+
+    def _problem(self, view: SweepView, error: Exception, rule: str) -> TrackingError:
+        address, name = self._address, view.revision.spec.name
+        words = ["sweeper", "sync", name, "--tracking-uri", address.shown, "--store", self._store.address]
+        again = shlex.join(words)
+        if (damage := damaged_database(address.uri, again)) is not None:
+            return TrackingError(damage)
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        got = lines[0].replace(address.uri, address.shown)
+        return TrackingError(Problem(where=address.shown, rule=rule, got=got, remedy=f"When it does: {again}"))
 
 
 def sync(view: SweepView, uri: str, experiment: str, store: ObjectStore, *, is_running: bool = False) -> None:
@@ -121,11 +132,3 @@ def sync(view: SweepView, uri: str, experiment: str, store: ObjectStore, *, is_r
 def experiment_name(view: SweepView) -> str:
     """Returns the experiment of a sweep: the one that its spec names, else the spec's own name."""
     return view.revision.spec.tracking.experiment or view.revision.spec.name
-
-
-def _problem(address: Address, view: SweepView, error: Exception, rule: str) -> TrackingError:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    remedy = f"When it does: sweeper sync {view.revision.spec.name} --tracking-uri {address.shown}"
-    return TrackingError(
-        Problem(where=address.shown, rule=rule, got=lines[0].replace(address.uri, address.shown), remedy=remedy)
-    )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 from sweeper.errors import Problem, TrackingError
 from sweeper.store.opening import open_store
 from sweeper.tracking import labels
-from sweeper.tracking.address import checked_uri, without_password
+from sweeper.tracking.address import checked_uri, damaged_database, without_password
 from sweeper.tracking.saved_view import Shown, saved_view
 
 _LOCAL = "127.0.0.1"
@@ -59,7 +60,7 @@ def serve(store: str | Path, sweep: str | None, *, port: int, tracking_uri: str 
     root = f"http://{_LOCAL}:{port}/"
     with _stopped_by_signals(), _served(uri, port) as server:
         try:
-            _wait_for(root, server)
+            _wait_for(root, server, uri, _sync_command(store, sweep))
             page = root if sweep is None else root + _comparison(root, store, sweep)
             sys.stderr.write(f"{page}\n(Ctrl-C ends)\n")
             sys.stderr.flush()
@@ -92,7 +93,7 @@ def _comparison(root: str, store: str | Path, sweep: str) -> str:
                 where=sweep,
                 rule="the sweep must have been tracked here",
                 got=f"{', '.join(known) or 'no sweep'}",
-                remedy=f"Bring it there: sweeper sync {sweep}",
+                remedy=f"Bring it there: {_sync_command(store, sweep)}",
             )
         )
     mine = f"{sweep}@{_store_id(store)}"
@@ -171,12 +172,18 @@ def _stopped_by_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _wait_for(root: str, server: "subprocess.Popen[bytes]") -> None:
+def _sync_command(store: str | Path, sweep: str | None) -> str:
+    return shlex.join(["sweeper", "sync", *([] if sweep is None else [sweep]), "--store", str(store)])
+
+
+def _wait_for(root: str, server: "subprocess.Popen[bytes]", uri: str, sync_command: str) -> None:
     until = time.monotonic() + _START_S
     while time.monotonic() < until and server.poll() is None:
         with suppress(OSError), _opener.open(f"{root}health", timeout=_ANSWER_S):
             return
         time.sleep(0.1)
+    if (damage := damaged_database(uri, sync_command)) is not None:
+        raise TrackingError(damage)
     got = "no answer" if server.poll() is None else f"exit status {server.returncode}"
     raise TrackingError(Problem(where=root, rule="MLflow's server must start", got=got, remedy="Its own lines say why"))
 

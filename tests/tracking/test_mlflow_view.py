@@ -5,6 +5,7 @@ import pytest
 
 from sweeper.errors import TrackingError
 from sweeper.store.local import LocalStore
+from sweeper.tracking.address import damaged_database
 from sweeper.tracking.mlflow_tracker import MlflowTracker, experiment_name
 
 from .conftest import ITEM, NEURAL, Server, Sweep
@@ -272,10 +273,27 @@ def test_mlflow_says_nothing(server: Server, sweep: Sweep, capfd: pytest.Capture
 
 def test_an_unreachable_server_is_an_error_with_a_remedy(sweep: Sweep, store: LocalStore) -> None:
     tracker = MlflowTracker("http://lab:secret@127.0.0.1:9", "small", store)
-    with pytest.raises(TrackingError, match="sweeper sync small --tracking-uri http://lab:") as caught:
+    with pytest.raises(TrackingError, match="sweeper sync small --tracking-uri 'http://lab:") as caught:
         tracker.start(sweep.view())
     assert "secret" not in str(caught.value)
     assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("part", ["all", "half", "pages"])
+def test_a_damaged_database_is_named_with_what_cures_it(
+    server: Server, sweep: Sweep, tmp_path: Path, part: str
+) -> None:
+    view, file = sweep.finish().view(), tmp_path / "damaged.db"  # not the server's, which this process keeps open
+    server.sync(view)
+    data, other = Path(server.uri.removeprefix("sqlite:///")).read_bytes(), Server(f"sqlite:///{file}", server.store)
+    damaged = {"all": b"x" * 5000, "half": data[: len(data) // 2], "pages": data[:8192] + b"x" * (len(data) - 8192)}
+    file.write_bytes(damaged[part])
+    with pytest.raises(TrackingError, match=r"only a view of the store: move or delete this file") as caught:
+        other.sync(view)
+    assert str(caught.value).startswith(f"{file}: ")
+    assert f"`sweeper sync small --tracking-uri {other.uri} --store {server.store.address}`" in str(caught.value)
+    file.unlink()
+    assert damaged_database(other.uri, "") is None
 
 
 def test_the_experiment_is_the_specs_name_unless_it_names_one(sweep: Sweep) -> None:
