@@ -14,7 +14,7 @@ from sweeper.plan.lineage import Inputs, root_id
 from sweeper.plan.tree import Tree, build_tree
 from sweeper.plan.trials import Trial, farthest, resolve
 from sweeper.spec.axes import SweptTrial, expand
-from sweeper.spec.overlap import check_noise_overlap
+from sweeper.spec.overlap import batches_per_epoch, check_noise_overlap
 from sweeper.spec.rewrite import GIVEN, is_spec
 from sweeper.spec.schema import SweepSpec, TrialConfig
 from sweeper.specs import spec_in
@@ -193,11 +193,10 @@ def _measures(items: Iterable[Item]) -> list[tuple[str, str]]:
 def _refuse_overlap(spec: SweepSpec, swept: Sequence[SweptTrial]) -> None:
     if spec.allow_overlap or not any(trial.config.perturbation for trial in swept):
         return
-    problems = check_noise_overlap(swept, max(_batches_per_epoch(trial.config) for trial in swept))
+    problems = check_noise_overlap(swept, _batches_per_epoch)
     if problems:
         raise SpecError(problems)
 
 
 def _batches_per_epoch(config: TrialConfig) -> int:
-    num_train = int(config.data.train_fraction * len(dataset_of(config).pool))
-    return -(-num_train // config.training.batch_size)
+    return batches_per_epoch(config, len(dataset_of(config).pool))

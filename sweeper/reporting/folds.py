@@ -227,7 +227,9 @@ def _choices(parts: Sequence[Part], dataset: Dataset) -> dict[str, Any]:
     position = {name: row for row, name in enumerate(name for part in parts for name in part.names)}
     names, odd = dataset.triplets.names, dataset.triplets.odd_position
     inside = np.array([all(names[row] in position for row in rows) for rows in dataset.triplets.rows], dtype=bool)
-    members = np.array([[position[names[row]] for row in rows] for rows in dataset.triplets.rows[inside]], dtype=np.intp)
+    members = np.array(
+        [[position[names[row]] for row in rows] for rows in dataset.triplets.rows[inside]], dtype=np.intp
+    )
     distinct = num_distinct(members.reshape(-1, 3))
     if distinct < 2:
         return {}

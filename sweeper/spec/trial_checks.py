@@ -12,7 +12,7 @@ from sweeper.spec.diagnose import diagnose, mend, validate
 from sweeper.spec.document import Path
 from sweeper.spec.fields import SECTIONS, without_index
 from sweeper.spec.messages import Finding
-from sweeper.spec.overlap import PUBLISHED_BATCHES, overlap_problem, overlaps
+from sweeper.spec.overlap import batches_for_sure, overlap_problem, overlaps
 from sweeper.spec.report import Report
 from sweeper.spec.schema import TrialConfig
 from sweeper.spec.search_checks import SearchChecks
@@ -105,8 +105,8 @@ def _origin(raw: Mapping[str, Any], choice: Choice) -> Path:
 def _check_overlap(
     raw: Mapping[str, Any], choices: list[tuple[Choice, ...]], configs: list[TrialConfig], report: Report
 ) -> None:
-    for found in overlaps(configs, PUBLISHED_BATCHES):
-        problem = overlap_problem(found, PUBLISHED_BATCHES, "")
+    for found in overlaps(configs, batches_for_sure):
+        problem = overlap_problem(found, "")
         report.tell(_seed_path(raw, choices[found.second]), problem.rule, problem.got, problem.remedy)
 
 

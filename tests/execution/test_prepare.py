@@ -37,3 +37,22 @@ def test_combinations_that_name_one_trial_are_counted(engine) -> None:
     sweep = engine.sweep(perturbation={}, axes=axes)
     assert sum(trial.role != "baseline" for trial in sweep.trials) == 4
     assert sweep.merged == 2
+
+
+@pytest.mark.parametrize(("batch_size", "batches", "second"), [(16, 12, 12), (16, 12, 15), (2, 96, 96)])
+def test_published_noise_may_be_an_epochs_true_batches_apart(
+    engine, batch_size: int, batches: int, second: int
+) -> None:
+    """192 of the 240 drawings are trained on; a nearer seed is refused with the true number."""
+
+    def sweep(other: int) -> Any:
+        window = {"kind": "random_target", "noise": "published", "start": 2}
+        axes = {"seeds.noise": [0, other]}
+        data = {"manifest": "builtin:selfmade"}
+        return engine.sweep(data=data, training={"batch_size": batch_size}, perturbation=window, axes=axes)
+
+    assert len(sweep(second).trials) == 3
+    with pytest.raises(
+        SpecError, match=rf"batches apart \({batches}\) under noise: published. Got 0 and {batches - 1} "
+    ):
+        sweep(batches - 1)

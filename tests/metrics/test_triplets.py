@@ -84,9 +84,7 @@ def test_standard_error_is_clustered_as_in_a_plain_loop():
 def test_standard_error_is_that_of_a_bootstrap_over_triplets_not_over_trials():
     rng = np.random.default_rng(1)
     hits, triplets, which = repeated(rng)
-    means = [
-        np.concatenate([hits[which == each] for each in rng.integers(0, 40, size=40)]).mean() for _ in range(2000)
-    ]
+    means = [np.concatenate([hits[which == each] for each in rng.integers(0, 40, size=40)]).mean() for _ in range(2000)]
     assert standard_error(hits, triplets) == pytest.approx(np.std(means), rel=0.1)
     assert standard_error(hits, triplets) > 2 * hits.std() / len(hits) ** 0.5
 

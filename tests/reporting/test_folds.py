@@ -106,7 +106,7 @@ def test_out_of_fold_scores_by_hand(hand):
 
 
 def test_people_who_repeat_triplets_do_not_shrink_the_errors(hand, monkeypatch):
-    odd = (odd_ones(TARGETS) + [1, 0, 0, 0]) % 3
+    odd = (odd_ones(TARGETS) + np.array([1, 0, 0, 0])) % 3
 
     def score(repeats):
         triplets = Triplets(names=NAMES, rows=np.tile(TRIPLETS, (repeats, 1)), odd_position=np.tile(odd, repeats))

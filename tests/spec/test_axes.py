@@ -176,20 +176,47 @@ PUBLISHED = "perturbation: {kind: random_target, noise: published, start: 3}\n"
 )
 def test_published_noise_that_overlaps(axes: str, num_problems: int) -> None:
     found = trials(f"{PUBLISHED}allow_overlap: true\naxes: {axes}")
-    assert len(check_noise_overlap(found, 23)) == num_problems
-    if num_problems:
-        with pytest.raises(SpecError, match="under noise: published"):
-            trials(f"{PUBLISHED}axes: {axes}")
+    assert len(check_noise_overlap(found, lambda config: 23)) == num_problems
+    assert trials(f"{PUBLISHED}axes: {axes}") == found  # a spec alone does not know how many batches an epoch has
+
+
+def test_a_spec_alone_refuses_what_no_data_can_allow() -> None:
+    with pytest.raises(SpecError, match=r"apart \(1\) under noise: published. Got 0 and 1000 at starts 2 and 1"):
+        trials(f"{PUBLISHED}axes: {{zip: {{perturbation.start: [2, 1], seeds.noise: [0, 1000]}}}}")
+
+
+@pytest.mark.parametrize(("second", "is_refused"), [(3, True), (4, False)])
+def test_a_spec_that_says_how_many_stimuli_it_trains_on_knows_its_batches(second: int, is_refused: bool) -> None:
+    """0.8 of 80 in batches of 16: 4 an epoch."""
+    sizes = "training: {batch_size: 16}\n"
+    body = f"{PUBLISHED}{sizes}axes: {{data.train_size: [80], seeds.noise: [0, {second}]}}"
+    if is_refused:
+        with pytest.raises(SpecError, match=r"apart \(4\) under noise: published"):
+            trials(body)
     else:
-        assert trials(f"{PUBLISHED}axes: {axes}") == found
+        assert len(trials(body)) == 2
 
 
 def test_overlap_depends_on_the_batches_of_an_epoch() -> None:
     found = trials(f"{PUBLISHED}axes: {{seeds.noise: [0, 100]}}")
-    assert not check_noise_overlap(found, 100)
-    (problem,) = check_noise_overlap(found, 101)
+    assert not check_noise_overlap(found, lambda config: 100)
+    (problem,) = check_noise_overlap(found, lambda config: 101)
     assert "0 and 100 at start 3" in str(problem)
     assert "allow_overlap: true" in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "refused"),
+    [
+        ("[2, 16, 16]", ["0 and 15", "0 and 50"]),  # the first reaches over the second to the third
+        ("[16, 2, 16]", ["15 and 50"]),
+        ("[16, 16, 2]", []),
+    ],
+)
+def test_the_batches_of_the_smaller_seed_decide(sizes: str, refused: list[str]) -> None:
+    found = trials(f"{PUBLISHED}axes: {{zip: {{seeds.noise: [0, 15, 50], training.batch_size: {sizes}}}}}")
+    problems = check_noise_overlap(found, lambda config: 192 // config.training.batch_size)
+    assert [problem.got for problem in problems] == [f"{pair} at start 3" for pair in refused]
 
 
 def test_sections_checked_once_make_the_configurations_of_whole_trials() -> None:

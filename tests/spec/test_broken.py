@@ -188,15 +188,16 @@ BODIES = [
     ),
     # published noise
     (
-        "perturbation: {kind: random_target, start: 3, noise: published}\naxes: {seeds.noise: [42, 43]}",
-        "5:26",
-        "Got 42 and 43 at start 3",
+        "perturbation: {kind: random_target, start: 3, noise: published}\n"
+        "axes: {data.train_size: [1806], seeds.noise: [42, 43]}",
+        "5:51",
+        "epoch's batches apart (23) under noise: published. Got 42 and 43 at start 3",
     ),
     (
         "perturbation: {kind: random_target, noise: published}\n"
-        "axes: {zip: {seeds.noise: [0, 990], perturbation.start: [2, 1]}}",
-        "5:28",
-        "Got 990 and 0 at starts 1 and 2",
+        "axes: {zip: {seeds.noise: [0, 1000], perturbation.start: [2, 1]}}",
+        "5:31",
+        "Got 0 and 1000 at starts 2 and 1",
     ),
     # YAML
     ("seeds: 1\nseeds: 2", "5:1", "a key must not occur twice. Got seeds. First at line 4."),
