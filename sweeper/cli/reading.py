@@ -63,8 +63,9 @@ def status(sweep: str | None, store: str, stand_in: bool, watched: bool, as_json
 @stand_in_option
 @address_option(is_used=False)
 @click.option("--remake", is_flag=True, help="Let the next run also make again what is missing, damaged or not.")
+@click.option("--new-id", is_flag=True, help="First give a store that has lost its store.json another one.")
 @json_option
-def verify(sweep: str | None, store: str, stand_in: bool, remake: bool, as_json: bool) -> None:
+def verify(sweep: str | None, store: str, stand_in: bool, remake: bool, new_id: bool, as_json: bool) -> None:
     """Read everything that a sweep holds; without a SWEEP, that all of them hold.
 
     What is damaged is named and moved aside, and the next run makes it again. Exits with 1 when anything was found.
@@ -78,7 +79,7 @@ def verify(sweep: str | None, store: str, stand_in: bool, remake: bool, as_json:
     from sweeper.store.opening import open_store
     from sweeper.store.revisions import sweep_names
 
-    opened, progress = open_store(store, create=False), progress_for(quiet=as_json)
+    opened, progress = open_store(store, create=False, renew=new_id), progress_for(quiet=as_json)
     names = [*sweep_names(opened), *lost_sweeps(opened)] if sweep is None else [name_of(sweep, stand_in)]
     try:
         with heard_by(lambda text: None):  # told below, each once
@@ -87,7 +88,8 @@ def verify(sweep: str | None, store: str, stand_in: bool, remake: bool, as_json:
         progress.stop()
     if as_json:
         rows = [{"sweep": each.sweep, **asdict(finding)} for each in found for finding in each.findings]
-        click.echo(json.dumps({"schema_version": 1, "rows": rows}))
+        read = {each.sweep: each.num_objects for each in found}
+        click.echo(json.dumps({"schema_version": 1, "rows": rows, "objects_read": read}))
     else:
         click.echo("\n".join(examination_text(each, store) for each in found) or "no sweep yet")
     if any(each.findings for each in found):

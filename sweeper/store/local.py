@@ -16,6 +16,8 @@ from sweeper.store.objects import (
     Kind,
     StoredFile,
     absent,
+    has_lost_marker,
+    lost_marker,
     name_of,
     new_marker,
     read_marker,
@@ -29,19 +31,22 @@ from sweeper.store.places import is_on_network, state_folder
 class LocalStore:
     """A store in a folder: `<kind>/<first two characters of the key>/<key>`."""
 
-    def __init__(self, root: Path, *, create: bool = True) -> None:
+    def __init__(self, root: Path, *, create: bool = True, renew: bool = False) -> None:
         """Opens a store.
+
+        Args:
+            root: its folder.
+            create: whether an absent store is made.
+            renew: whether a store that has lost its marker gets another one, with a new id.
 
         Raises:
             AbsentStore: the folder is absent and may not be created.
-            StoreError: it is something else.
+            StoreError: it is something else, or a store that has lost its marker.
         """
         self.root = root
         with explained(root):
             if not self._marker.is_file():
-                if not create:
-                    raise absent(str(root))
-                self._make()
+                self._make(create=create, renew=renew)
             self._store_id = read_marker(self._marker.read_bytes(), str(self._marker))
 
     @property
@@ -72,12 +77,19 @@ class LocalStore:
     def _scratch(self) -> Path:
         return self.root / "tmp"
 
-    def _make(self) -> None:
+    def _make(self, *, create: bool, renew: bool) -> None:
+        if has_lost_marker(self) and not self._marker.is_file():  # another process may just have made it
+            if not renew:
+                raise lost_marker(str(self.root))
+            _link_new(self._scratch, self._marker, new_marker())
+            return
+        if not create:
+            raise absent(str(self.root))
         if self.root.exists() and not self.root.is_dir():
             problem = Problem(where=str(self.root), rule="a store is a folder", remedy="Choose another --store")
             raise StoreError(problem)
         found = {path.name for path in self.root.iterdir()} if self.root.is_dir() else set()
-        if found - {"tmp"} and not self._marker.is_file():  # another process may just have made it
+        if found - {"tmp"} and not self._marker.is_file():
             rule = "a new store needs an empty or absent folder"
             raise StoreError(Problem(where=str(self.root), rule=rule, remedy="Choose another --store"))
         _link_new(self._scratch, self._marker, new_marker())

@@ -23,6 +23,11 @@ FORMAT = "sweeper-object-1"
 STORE_FORMAT = 1
 MARKER = "store.json"
 DAMAGED = "damaged"
+_TELLING: tuple[Kind, ...] = ("sweeps", "records", "states")
+_RENEW = (
+    "`sweeper verify --new-id --store STORE` writes one with a new id. The id only keeps views of two stores apart: "
+    "MLflow then shows the sweeps a second time, under new runs"
+)
 
 
 class DamagedObject(Exception):
@@ -164,9 +169,20 @@ def read_marker(data: bytes, where: str) -> str:
         rule, got = f"{MARKER} says what the store is", "something unreadable"
     remedy = (
         "Use the version of sweeper that made the store, put the file back from a copy, or choose another --store. "
-        "Without it nothing else is lost: its own id only keeps views of two stores apart"
+        f"Without it nothing else is lost: delete it, and {_RENEW}"
     )
     raise StoreError(Problem(where=where, rule=rule, got=got, remedy=remedy))
+
+
+def has_lost_marker(store: ObjectStore) -> bool:
+    """Tells whether a place that has no marker holds what only stores do."""
+    return any(next(iter(store.files(kind)), None) is not None for kind in _TELLING)
+
+
+def lost_marker(address: str) -> StoreError:
+    """Returns the error of who finds a store that has lost its marker."""
+    rule = f"{MARKER} is missing; all else that makes a store is here"
+    return StoreError(Problem(where=address, rule=rule, remedy=f"Put it back from a copy, or {_RENEW}"))
 
 
 def absent(address: str) -> AbsentStore:

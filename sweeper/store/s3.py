@@ -22,6 +22,8 @@ from sweeper.store.objects import (
     Kind,
     StoredFile,
     absent,
+    has_lost_marker,
+    lost_marker,
     name_of,
     new_marker,
     read_marker,
@@ -48,17 +50,20 @@ class S3Store:
     A damaged object is copied to `damaged/` and removed, when a second look finds the same bytes.
     """
 
-    def __init__(self, address: str, *, create: bool = True, patience: Patience | None = None) -> None:
+    def __init__(
+        self, address: str, *, create: bool = True, renew: bool = False, patience: Patience | None = None
+    ) -> None:
         """Opens a store. Server, region and credentials are found as all AWS tools find them.
 
         Args:
             address: `s3://BUCKET` or `s3://BUCKET/PREFIX`.
             create: whether an absent store is made.
+            renew: whether a store that has lost its marker gets another one, with a new id.
             patience: with a server that does not answer.
 
         Raises:
             AbsentStore: there is none, and none may be made.
-            StoreError: the bucket cannot be used, or holds something else there.
+            StoreError: the bucket cannot be used, or holds something else there, or a store without its marker.
         """
         self._root = address.removeprefix("s3://").rstrip("/")
         self._patience = patience or Patience()
@@ -71,9 +76,7 @@ class S3Store:
         _outages_at(self.address).is_hurried = False
         marker = self._read(MARKER)
         if marker is None:
-            if not create:
-                raise absent(self.address)
-            marker = self._make()
+            marker = self._make(create=create, renew=renew)
         self._store_id = read_marker(marker, f"{self.address}/{MARKER}")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -157,11 +160,16 @@ class S3Store:
         """See `ObjectStore.hurry`; all that this process has open at this address hurries with it."""
         _outages_at(self.address).is_hurried = True
 
-    def _make(self) -> bytes:
+    def _make(self, *, create: bool, renew: bool) -> bytes:
+        is_lost = has_lost_marker(self) and self._read(MARKER) is None  # another process may just have made it
+        if is_lost and not renew:
+            raise lost_marker(self.address)
+        if not is_lost and not create:
+            raise absent(self.address)
         bucket, _, prefix = self._root.partition("/")
         about = {"Bucket": bucket, "Prefix": f"{prefix}/" if prefix else "", "MaxKeys": 1}
         found = self._asked(lambda s3: s3.call_s3("list_objects_v2", **about)) or {}
-        if found.get("Contents") and self._read(MARKER) is None:  # another process may just have made it
+        if found.get("Contents") and not is_lost and self._read(MARKER) is None:
             rule, remedy = "a new store needs an empty or absent prefix", "Choose another --store"
             raise StoreError(Problem(where=self.address, rule=rule, remedy=remedy))
         marker = new_marker()

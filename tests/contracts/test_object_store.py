@@ -171,6 +171,28 @@ def test_a_place_that_holds_something_else_is_refused(address: str, overwrite: C
         open_store(address)
 
 
+def test_a_store_that_has_lost_its_marker_is_told_so_and_gets_another(store: ObjectStore, address: str) -> None:
+    before = store.store_id
+    store.put("records", "ab", b"kept")
+    store.remove("store.json")
+    for create in (True, False):
+        with pytest.raises(StoreError, match=r"store\.json is missing.*from a copy.*verify --new-id") as caught:
+            open_store(address, create=create)
+        assert not isinstance(caught.value, AbsentStore), "a plan must not take it for no store"
+    renewed = open_store(address, create=False, renew=True)
+    assert renewed.store_id != before
+    assert renewed.get("records", "ab") == b"kept"
+    assert open_store(address, create=False, renew=True).store_id == renewed.store_id
+
+
+def test_no_marker_is_put_where_no_store_is(address: str, overwrite: Callable[[str, bytes], None]) -> None:
+    if not address.startswith("s3://"):
+        Path(address).mkdir()
+    overwrite("thesis.tex", b"precious")
+    with pytest.raises(AbsentStore):
+        open_store(address, create=False, renew=True)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 2, "store_id": "x"}', '{"format": 1}'])
 def test_a_store_of_another_make_is_refused(address: str, overwrite: Callable[[str, bytes], None], text: str) -> None:
     open_store(address)
