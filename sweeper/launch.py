@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from types import FrameType
@@ -27,11 +27,13 @@ from sweeper.store.objects import ObjectStore
 from sweeper.store.opening import open_store
 from sweeper.store.parents import require_parents
 from sweeper.store.shares import asked_share
-from sweeper.tracking.base import NullTracker, Tracker
+from sweeper.tracking.address import without_password
+from sweeper.tracking.base import NullTracker
 from sweeper.tracking.sync import NO_TRACKING, tracking_uri
 
 if TYPE_CHECKING:
     from sweeper.search.searcher import Searcher
+    from sweeper.tracking.background import BackgroundTracker
 
 _STOPPING = b"\nstopping after the epochs in progress, which takes some seconds; once more ends at once\n"
 FINISH_TRACKING_S = 300.0  # a thousand runs take minutes to log; what is left after that is for `sweeper sync`
@@ -81,10 +83,14 @@ class Request:
 
     def ui_command(self, name: str) -> str:
         """Returns the command that shows the sweep in MLflow."""
-        words = ["sweeper", "ui", name, "--store", self.store]
-        if self.tracking_uri is not None:
-            words += ["--tracking-uri", self.tracking_uri]
-        return shlex.join(words)
+        return self._tracking_command("ui", name, self.tracking_uri)
+
+    def sync_command(self, name: str) -> str:
+        """Returns the command that brings MLflow up to date with the sweep; a password is left out."""
+        return self._tracking_command("sync", name, self.tracking_uri and without_password(self.tracking_uri))
+
+    def _tracking_command(self, verb: str, name: str, uri: str | None) -> str:
+        return shlex.join(["sweeper", verb, name, "--store", self.store, *(["--tracking-uri", uri] if uri else [])])
 
 
 def launch(request: Request, progress: Progress) -> Outcome:
@@ -123,7 +129,8 @@ def launch(request: Request, progress: Progress) -> Outcome:
         progress.note(f"each trial gets at least {least:g} GPU, as `sweeper retry --gpu` asked")
     with ExitStack() as kept, stop_on_signals() as stop, named.located():
         backend = partial(_backend, request.backend, progress, address, kept if asks is not None else None)
-        return run_sweep(
+        tracker = _tracker(request, spec, store, progress)
+        outcome = run_sweep(
             Run(
                 sweep=sweep,
                 source=named.source,
@@ -131,7 +138,7 @@ def launch(request: Request, progress: Progress) -> Outcome:
                 cache=None if request.cache is None else request.cache.absolute(),
                 backend=cache(backend) if request.backend == "local" else backend,
                 gpu=partial(gpus_per_trial, spec.resources.gpu, device, computes_there=on_gpu, least=least),
-                tracker=_tracker(request.tracking_uri, spec, store, progress),
+                tracker=tracker,
                 progress=progress,
                 stop=stop,
                 wait=request.wait,
@@ -139,6 +146,7 @@ def launch(request: Request, progress: Progress) -> Outcome:
                 searcher=asks,
             )
         )
+        return replace(outcome, is_tracked=not tracker.is_behind)
 
 
 def _searcher(resolver: Resolver, store: str) -> "Searcher":
@@ -190,8 +198,10 @@ def _backend(name: str, progress: Progress, address: str | None, kept: ExitStack
     return RayBackend()
 
 
-def _tracker(asked: str | None, spec: SweepSpec, store: ObjectStore, progress: Progress) -> Tracker:
-    uri = tracking_uri(asked, spec, store)
+def _tracker(
+    request: Request, spec: SweepSpec, store: ObjectStore, progress: Progress
+) -> "NullTracker | BackgroundTracker":
+    uri = tracking_uri(request.tracking_uri, spec, store)
     if uri == NO_TRACKING:
         return NullTracker()
     from sweeper.tracking.background import BackgroundTracker
@@ -199,4 +209,5 @@ def _tracker(asked: str | None, spec: SweepSpec, store: ObjectStore, progress: P
 
     experiment = spec.tracking.experiment or spec.name
     tracker = MlflowTracker(uri, experiment, store)
-    return BackgroundTracker(tracker, progress.note, finish_timeout_s=FINISH_TRACKING_S)
+    catch_up = request.sync_command(spec.name)
+    return BackgroundTracker(tracker, progress.note, catch_up=catch_up, finish_timeout_s=FINISH_TRACKING_S)

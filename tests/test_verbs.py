@@ -126,6 +126,7 @@ def test_json_has_one_shape(situation) -> None:
         envelope = json.loads(result.stdout)
         assert envelope["schema_version"] == 1
         assert isinstance(envelope["rows"], list), words
+        assert words != "verify hand" or envelope["objects_read"]["hand"] >= 1
 
 
 def test_all_sweeps_are_listed(tmp_path: Path) -> None:
@@ -184,3 +185,11 @@ def test_who_sent_a_verb_to_a_head_is_told_what_to_type_here(tmp_path: Path, mon
     monkeypatch.setenv("SWEEPER_TYPED", "hand.yaml --address http://head:8265")
     told = call(tmp_path / "store", "retry hand --gpu 1").stdout
     assert f"; sweeper run hand.yaml --address http://head:8265 --store {store.root} goes on" in told
+
+
+def test_a_table_that_a_sweep_cannot_have_says_why(tmp_path: Path) -> None:
+    HandMade(tmp_path / "store", ONE)
+    for flag, why in (("--points", "hand is no search"), ("--courses", "hand has no model over time")):
+        result = call(tmp_path / "store", f"results hand {flag}")
+        assert (result.exit_code, result.stdout) == (0, "")
+        assert why in result.stderr

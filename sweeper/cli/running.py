@@ -96,7 +96,9 @@ def run(
         click.echo(f"ended early: more than {max_failed} trials failed (--max-failed); {more}", err=True)
         sys.exit(EXIT_FAILED)
     if not as_json and tracking_uri != "off":
-        click.echo(f"compare in MLflow: {request.ui_command(outcome.view.revision.spec.name)}")
+        name = outcome.view.revision.spec.name
+        first = "" if outcome.is_tracked else f"first {request.sync_command(name)}, then "
+        click.echo(f"compare in MLflow: {first}{request.ui_command(name)}")
     if outcome.status == "failed":
         again = shlex.join(["sweeper", "retry", *(typed() or [outcome.view.revision.spec.name]), "--store", store])
         click.echo(f"what failed is a result, and is not repeated; {again} takes it back", err=True)

@@ -67,11 +67,13 @@ class Outcome:
         view: the sweep as it stands.
         status: `done`, `failed` (some trial did), `gave up` (more than `Run.max_failed` did), or `interrupted`.
         epochs_trained: epochs that this run trained.
+        is_tracked: whether the MLflow view, where one is kept, shows all of it.
     """
 
     view: SweepView
     status: Status
     epochs_trained: int
+    is_tracked: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -49,8 +49,17 @@ def print_table(
         return
     rows, columns = _rows(view, what, store, subjects)
     if not rows and format_ == "text":
-        sys.stderr.write(f"{what}: nothing to show yet\n")
+        sys.stderr.write(f"{_why_empty(view, what)}\n")
     write(rows, format_, sys.stdout if out is None else out, columns=columns)
+
+
+def _why_empty(view: SweepView, what: What) -> str:
+    name = view.revision.spec.name
+    if what == "points" and view.revision.spec.search is None:
+        return f"{name} is no search (search)"
+    if what == "courses" and view.trials and not any(trial.config.model.over_time for trial in view.trials.values()):
+        return f"{name} has no model over time (MEG)"
+    return f"{what}: nothing to show yet"
 
 
 def _people(

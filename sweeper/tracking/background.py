@@ -27,6 +27,7 @@ class BackgroundTracker:
         tracker: Tracker,
         on_warning: Callable[[str], None],
         *,
+        catch_up: str = "sweeper sync",
         finish_timeout_s: float = 30.0,
         interval_s: float = _INTERVAL_S,
     ) -> None:
@@ -35,11 +36,13 @@ class BackgroundTracker:
         Args:
             tracker: what does the work.
             on_warning: is told once, from any thread, that the tracker is behind, and what to do.
+            catch_up: the command that brings the tracker up to date later.
             finish_timeout_s: how long `finish` waits.
             interval_s: least time between the beginnings of two pushes.
         """
         self._tracker = tracker
         self._on_warning = on_warning
+        self._catch_up = catch_up
         self._finish_timeout_s = finish_timeout_s
         self._interval_s = interval_s
         self._changed = threading.Condition()
@@ -63,8 +66,12 @@ class BackgroundTracker:
         self._tell(view, (), finishing=True)
         timeout_s = self._finish_timeout_s if self._healthy else min(self._finish_timeout_s, _GRACE_S)
         if not self._ended.wait(timeout_s):
-            name = view.revision.spec.name
-            self._warn(f"not everything was logged within {timeout_s:g} s. `sweeper sync {name}` does the rest.")
+            self._warn(f"not everything was logged within {timeout_s:g} s. `{self._catch_up}` does the rest.")
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something could not be logged; asked after `finish`."""
+        return not (self._ended.is_set() and self._healthy)
 
     def close(self) -> None:
         """Lets the thread end after what it does now; does not wait for it."""

@@ -46,6 +46,11 @@ class NullTracker:
     def close(self) -> None:
         """Does nothing."""
 
+    @property
+    def is_behind(self) -> bool:
+        """Never: nothing is to be tracked."""
+        return False
+
 
 def metric_name(column: str) -> str:
     """Returns the name under which a table's column is a metric: `val_loss` is `val/loss`."""

@@ -104,7 +104,8 @@ def test_pushes_are_rationed(view: SweepView) -> None:
 
 def test_a_slow_server_delays_nobody(view: SweepView) -> None:
     recorder, warnings = Recorder(delay_s=1.0), list[str]()
-    tracker = BackgroundTracker(recorder, warnings.append, finish_timeout_s=0.2)
+    catch_up = "sweeper sync small --store there"
+    tracker = BackgroundTracker(recorder, warnings.append, catch_up=catch_up, finish_timeout_s=0.2)
     began = time.monotonic()
     tracker.start(view)
     for index in range(100):
@@ -114,7 +115,8 @@ def test_a_slow_server_delays_nobody(view: SweepView) -> None:
     tracker.finish(view)
     assert 0.15 < time.monotonic() - began < 0.6
     assert len(warnings) == 1
-    assert "sweeper sync small" in warnings[0]
+    assert "`sweeper sync small --store there` does the rest" in warnings[0]
+    assert tracker.is_behind
     tracker.close()
 
 
@@ -127,6 +129,7 @@ def test_what_failed_is_tried_again_and_told_once(view: SweepView) -> None:
     wait_until(lambda: ("push", frozenset("b")) in recorder.calls)
     tracker.finish(view)
     assert recorder.names() == ["start", "push", "push", "finish"]
+    assert not tracker.is_behind
     assert len(warnings) == 1
     assert "nobody there" in warnings[0]
 
@@ -164,5 +167,6 @@ def test_a_server_that_is_down_costs_nothing_and_is_told_of_once(tmp_path: Path)
         wait_until(lambda: bool(warnings))
         tracker.finish(sweep.view())
         assert time.monotonic() - began < 2.0
+        assert tracker.is_behind
     assert len(warnings) == 1
-    assert f"sweeper sync small --tracking-uri {uri}" in warnings[0]
+    assert f"sweeper sync small --tracking-uri {uri} --store {tmp_path / 'store'}" in warnings[0]
