@@ -77,7 +77,7 @@ def test_a_server_of_ten_seconds_a_call_delays_no_epoch(away, tracker, sweep, st
     assert time.monotonic() - began < TEN_S, "not even as long as one call"
     assert sum(away.calls.values()) <= 1
     assert len(warnings) == 1
-    assert "sweeper sync small" in warnings[0]
+    assert "`sweeper sync`" in warnings[0]
     away.delay_s = 0.0
     assert synced(away, sweep, store) == synced(away, sweep, store)
     assert_complete(away, sweep)
