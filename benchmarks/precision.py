@@ -49,15 +49,7 @@ def run(label: str, raw: dict[str, Any], folder: Path) -> Summaries:
     name = f"precision_{label.replace(' ', '_')}"
     spec = folder / f"{name}.yaml"
     spec.write_text(json.dumps({**raw, "name": name}))
-    request = Request(
-        spec=spec,
-        store=str(folder / "store"),
-        stand_in=False,
-        backend="local",
-        address=None,
-        cache=None,
-        tracking_uri="off",
-    )
+    request = Request(spec=spec, store=str(folder / "store"), backend="local", tracking_uri="off")
     outcome = launch(request, progress_for(quiet=True))
     assert outcome.status == "done", outcome.status
     view = open_view(open_store(str(folder / "store"), create=False), name)

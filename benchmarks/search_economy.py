@@ -62,15 +62,7 @@ class Found:
 
 def run(spec: Path, store: Path) -> SweepView:
     """Runs a spec as a stand-in and returns what is known of it."""
-    request = Request(
-        spec=spec,
-        store=str(store),
-        stand_in=True,
-        backend="local",
-        address=None,
-        cache=None,
-        tracking_uri="off",
-    )
+    request = Request(spec=spec, store=str(store), stand_in=True, backend="local", tracking_uri="off")
     outcome = launch(request, progress_for(quiet=True))
     assert outcome.status == "done", outcome.status
     return open_view(open_store(store, create=False), outcome.view.revision.spec.name)

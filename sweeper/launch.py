@@ -58,11 +58,11 @@ class Request:
 
     spec: Path
     store: str
-    stand_in: bool
-    backend: str
-    address: str | None
-    cache: Path | None
-    tracking_uri: str | None
+    stand_in: bool = False
+    backend: str = "ray"
+    address: str | None = None
+    cache: Path | None = None
+    tracking_uri: str | None = None
     wait: bool = False
     max_failed: int | None = None
     typed: tuple[str, ...] = ()

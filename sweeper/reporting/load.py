@@ -18,7 +18,7 @@ from sweeper.plan.trials import Trial
 from sweeper.records import TRAINING_ITEM, Record
 from sweeper.reporting.dimensions import dimension_rows
 from sweeper.reporting.individual_rows import individual_rows
-from sweeper.reporting.look import failures_of, no_such_sweep
+from sweeper.reporting.look import ask_ledger, failures_of, no_such_sweep
 from sweeper.reporting.points import point_rows
 from sweeper.reporting.tables import curve_columns, curve_rows, objective_mark, trial_rows
 from sweeper.reporting.time_lines import course_rows
@@ -26,7 +26,7 @@ from sweeper.reporting.view import SweepView, main_rsa, state_ids_of
 from sweeper.spec.document import parse_document
 from sweeper.spec.naming import stand_in_name
 from sweeper.spec.schema import SweepSpec
-from sweeper.store.ledger import DamagedLedger, Ledger, group_by_state, ledger_path
+from sweeper.store.ledger import group_by_state
 from sweeper.store.objects import ObjectStore
 from sweeper.store.opening import open_store
 from sweeper.store.outputs import read_outputs
@@ -231,7 +231,8 @@ def _frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> "pd.Dat
 
 def _records(store: ObjectStore, revision: Revision, wanted: list[str]) -> dict[str, list[Record]]:
     """Reads from the ledger, and from the store what the ledger lacks (absent, damaged, or behind)."""
-    records = _indexed(ledger_path(store), wanted)
+    nothing: dict[str, list[Record]] = {}
+    records = ask_ledger(store, lambda ledger: group_by_state(ledger.records(wanted)), nothing)
     columns = SweepView(revision=revision, records={}, failures={}).columns
     everything = {item["column"] for item in revision.items}
     states = set(wanted)
@@ -249,16 +250,3 @@ def _records(store: ObjectStore, revision: Revision, wanted: list[str]) -> dict[
         items = {record.item for record in found}
         found.extend(record for record in load_records(data or b"[]") if record.item not in items)
     return records
-
-
-def _indexed(path: Path, wanted: Iterable[str]) -> dict[str, list[Record]]:
-    try:
-        ledger = Ledger(path, read_only=True)
-    except (FileNotFoundError, DamagedLedger):
-        return {}
-    try:
-        return {state_id: list(found) for state_id, found in group_by_state(ledger.records(wanted)).items()}
-    except DamagedLedger:
-        return {}
-    finally:
-        ledger.close()

@@ -3,9 +3,10 @@
 Nothing is read but that, so that it costs a second where there are ten thousand trials.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sweeper.errors import Problem, StoreError
 from sweeper.records import Failure, validation_loss
@@ -22,6 +23,9 @@ WRITTEN_AGAIN = "`sweeper run SPEC` writes it again, and nothing is trained twic
 
 class LostSweep(StoreError):
     """A sweep none of whose revisions can be read, since they are damaged."""
+
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +93,8 @@ def _look_at_all(store: ObjectStore, sweep: str, spec: Mapping[str, Any]) -> Loo
 
 def _losses(store: ObjectStore, wanted: Mapping[str, None]) -> dict[str, float]:
     """Reads from the ledger, and from the store what the ledger lacks (absent, damaged, or behind)."""
-    losses = _indexed(store, wanted)
+    nothing: dict[str, float] = {}
+    losses = ask_ledger(store, lambda ledger: ledger.val_losses(wanted), nothing)
     lacking = (key for key in store.keys("records") if key in wanted and key not in losses)
     for key, data in store.get_each("records", lacking):
         for record in load_records(data or b"[]"):
@@ -98,14 +103,10 @@ def _losses(store: ObjectStore, wanted: Mapping[str, None]) -> dict[str, float]:
     return losses
 
 
-def _indexed(store: ObjectStore, wanted: Iterable[str]) -> dict[str, float]:
+def ask_ledger(store: ObjectStore, ask: Callable[[Ledger], Found], otherwise: Found) -> Found:
+    """Returns what the ledger of this machine says, and something else where it is absent or damaged."""
     try:
-        ledger = Ledger(ledger_path(store), read_only=True)
+        with closing(Ledger(ledger_path(store), read_only=True)) as ledger:
+            return ask(ledger)
     except (FileNotFoundError, DamagedLedger):
-        return {}
-    try:
-        return ledger.val_losses(wanted)
-    except DamagedLedger:
-        return {}
-    finally:
-        ledger.close()
+        return otherwise

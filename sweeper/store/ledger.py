@@ -7,7 +7,7 @@ flipped byte in a value.
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -212,7 +212,7 @@ def remove_ledger(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def group_by_state(records: Iterable[Record]) -> Mapping[str, list[Record]]:
+def group_by_state(records: Iterable[Record]) -> dict[str, list[Record]]:
     """Returns records by state."""
     grouped: dict[str, list[Record]] = {}
     for record in records:

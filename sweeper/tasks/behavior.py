@@ -67,14 +67,7 @@ class BehaviorTask:
     def _load_network(self, cache: FeatureCache) -> WholeNetwork:
         """Loads the network behind its cuts, and returns what loads the rest; all of it where images pass through."""
         config, weights, fields = self._config, weights_of(self._config.model), self._config.model.adapter
-        adapter = AdapterConfig(
-            rank=fields.rank,
-            alpha=fields.alpha,
-            vision_layers=fields.vision_layers,
-            text_layers=fields.text_layers,
-            dora=fields.dora,
-            init=fields.init,
-        )
+        adapter = AdapterConfig(**fields.model_dump())
 
         def build(backbone: Backbone) -> ClipHba:
             return ClipHba(backbone, adapter, seed=config.seeds.init, text_prefix=text).to(self._device)
