@@ -9,10 +9,9 @@ from sweeper.addresses import cluster_address
 from sweeper.execution.devices import find_device
 from sweeper.execution.doubts import doubts
 from sweeper.execution.prepare import ResolvedSweep, Resolver
-from sweeper.execution.reuse import changed_since, measurable_records, read_failures
+from sweeper.execution.reuse import changed_since, measurable_losses, read_failures
 from sweeper.plan.estimate import PlanSummary, summarize_plan
 from sweeper.plan.stock import Known, StockTaker
-from sweeper.records import val_loss_of
 from sweeper.sizes import disk_of
 from sweeper.spec.axes import expand
 from sweeper.specs import find_spec
@@ -72,15 +71,15 @@ def _plan_behind(sweep: ResolvedSweep, store: ObjectStore) -> PlanSummary:
     """Returns the plan of what a store does not hold yet."""
     with readable_ledger(store) as ledger:
         lost = lost_states(store)
-        measurable = measurable_records(sweep, ledger, store)
-        records = {state: found for state, found in measurable.items() if state not in lost}
+        measurable = measurable_losses(sweep, ledger, store)
+        losses = {state: loss for state, loss in measurable.items() if state not in lost}
         recorded = ledger.val_losses()
         seconds = [row.seconds for row in ledger.records(sweep.items_by_state) if row.seconds is not None]
     known = Known(
-        val_loss={state: val_loss_of(rows) for state, rows in records.items()},
+        val_loss=losses,
         failed=read_failures(store, sweep.items_by_state).keys(),
         has_state=set(store.keys("states")).__contains__,
-        partly={state: loss for state, loss in recorded.items() if state not in records},
+        partly={state: loss for state, loss in recorded.items() if state not in losses},
     )
     changed = None if sweep.spec.search is not None else changed_since(store, sweep, recorded)
     return replace(_summary(sweep, recorded, known, seconds), changed=changed)

@@ -72,6 +72,13 @@ def val_loss_of(records: Iterable[Record]) -> float:
     return loss
 
 
+def losses_among(records: Mapping[str, Iterable[Record]]) -> dict[str, float]:
+    """Returns the validation loss of every state that training measured, given records by state."""
+    found = {state: [row for row in rows if row.item == TRAINING_ITEM] for state, rows in records.items()}
+    losses = {state: validation_loss(rows[0].values) for state, rows in found.items() if rows}
+    return {state: loss for state, loss in losses.items() if loss is not None}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
     """Says that a state cannot be reached: where training failed, and why.

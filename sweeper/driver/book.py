@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
+from sweeper.driver.recorded import Recorded
 from sweeper.execution.dispatcher import Dispatcher
 from sweeper.execution.prepare import ResolvedSweep
 from sweeper.execution.reuse import measured_records, read_failures
@@ -31,13 +32,17 @@ class Book:
     def __init__(self, store: ObjectStore, ledger: Ledger, tell: Callable[[str], None]) -> None:
         """Reads what the ledger holds; `tell` tells the user."""
         self._store, self._ledger, self._tell = store, ledger, tell
-        self._records: dict[str, tuple[Record, ...]] = {}
+        self._records = Recorded(store)
         self._failures: dict[str, Failure] = {}
         self._trials_of_state: dict[str, dict[str, None]] = {}
         self._lost: set[str] = set()  # recorded epochs that are to be made again
         self._is_indexing = True
         self.recorded = ledger.val_losses()
         self.gpu_memory: set[GpuMemory] = set()
+
+    def close(self) -> None:
+        """Ends reading; what is asked later is read anew."""
+        self._records.close()
 
     def enter(self, sweep: ResolvedSweep) -> Dispatcher:
         """Takes stock of what is trained now, the whole sweep or a batch of points, and returns who hands it out.
@@ -46,20 +51,22 @@ class Book:
             StoreError: a state that a trial starts from is not there.
         """
         require_given(self._store, sweep.trials, sweep.sources)
-        records = measured_records(sweep, self._ledger, self._store, self._tell)
-        for state in self._find_lost(sweep, records):
-            del records[state]
-        self._records |= records
+        losses: dict[str, float] = {}
+        for state, records in measured_records(sweep, self._ledger, self._store, self._tell):
+            losses[state] = val_loss_of(records)
+            self.gpu_memory.update(_gpu_memory_of(records))
+        for state in self._find_lost(sweep, losses):
+            del losses[state]
+        self._records.losses.update(losses)
         self._failures |= read_failures(self._store, sweep.items_by_state)
         for trial in sweep.trials:
             for state in trial.state_ids:
                 self._trials_of_state.setdefault(state, {})[trial.trial_id] = None
-        self.gpu_memory.update(memory for found in records.values() for memory in _gpu_memory_of(found))
         return Dispatcher(
             trials=sweep.trials,
             tree=sweep.tree,
             evaluation=sweep.spec.evaluation,
-            val_loss={state: val_loss_of(found) for state, found in records.items()},
+            val_loss=losses,
             failures=self._failures,
             has_state=partial(self._store.has, "states"),
             partly={state: loss for state, loss in self.recorded.items() if state not in self._records},
@@ -75,7 +82,7 @@ class Book:
                 self._is_indexing = False
                 notice(f"damaged: the ledger ({damage}); nothing is lost, the next run builds it again")
         for event in done:
-            self._records[event.state_id] = event.records
+            self._records.losses[event.state_id] = event.val_loss
             if event.state_id in self._lost:
                 made_again(self._store, event.state_id)
                 self._lost.discard(event.state_id)
@@ -91,18 +98,17 @@ class Book:
 
     def view(self, revision: Revision) -> SweepView:
         """Returns a sweep as it stands."""
-        return SweepView(revision=revision, records=self._records, failures=self._failures)
+        return SweepView(revision=revision, losses=self._records.losses, records=self._records, failures=self._failures)
 
-    def _find_lost(self, sweep: ResolvedSweep, records: Mapping[str, Iterable[Record]]) -> set[str]:
+    def _find_lost(self, sweep: ResolvedSweep, losses: Mapping[str, float]) -> set[str]:
         """Returns the recorded epochs that are to be made again, since something of them was found damaged."""
         if damaged := set(moved_aside(self._store)):
-            losses = {state: val_loss_of(found) for state, found in records.items()}
             kept = kept_states(sweep.trials, sweep.tree, losses)
-            for state in to_make_again(damaged, kept, records):
+            for state in to_make_again(damaged, kept, losses):
                 mark_lost(self._store, state)
         marked = lost_states(self._store) & sweep.items_by_state.keys()
         self._lost |= marked
-        lost = marked & records.keys()
+        lost = marked & losses.keys()
         if lost:
             names = ", ".join(sorted(state[:12] for state in lost)[:_MOST_NAMED])
             more = f" and {len(lost) - _MOST_NAMED} more" if len(lost) > _MOST_NAMED else ""

@@ -58,6 +58,7 @@ class Driver:
             self._run.progress.phase("logging what is left to be tracked")
             self._run.tracker.finish(self.view())
             self._run.progress.stop()
+            self._book.close()
         return Outcome(view=self.view(), status=self._status(), epochs_trained=self._trained)
 
     def _search(self, searcher: Searcher) -> None:

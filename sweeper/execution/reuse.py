@@ -1,11 +1,12 @@
 """What a store holds already of a resolved sweep: records, failures, and what an earlier revision made useless."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import groupby
 
 from sweeper.evaluation import Item, distinct
 from sweeper.execution.prepare import ResolvedSweep
 from sweeper.plan.changes import why_not_reused
-from sweeper.records import TRAINING_ITEM, Failure, Record
+from sweeper.records import TRAINING_ITEM, Failure, Record, val_loss_of
 from sweeper.store.ledger import Ledger
 from sweeper.store.objects import ObjectStore
 from sweeper.store.outputs import read_outputs
@@ -36,33 +37,33 @@ def read_failures(store: ObjectStore, states: Iterable[str]) -> dict[str, Failur
 
 def measured_records(
     sweep: ResolvedSweep, ledger: Ledger, store: ObjectStore, on_note: Callable[[str], None]
-) -> dict[str, tuple[Record, ...]]:
-    """Returns the records of every state on which all items are measured.
+) -> Iterator[tuple[str, tuple[Record, ...]]]:
+    """Yields every state on which all items are measured, with its records.
 
     An item added since is computed from the stored outputs, and kept; a state whose outputs lack is left out, and
     is thereby trained again.
     """
-    complete: dict[str, tuple[Record, ...]] = {}
-    added: list[tuple[str, tuple[Record, ...]]] = []
-    found = tuple(_recorded(sweep, ledger))
-    if wanted := sum(bool(missing) for _, _, missing in found):
-        on_note(f"{wanted} epochs of the store are measured against what the spec asks for since")
-    for state, records, missing in found:
+    incomplete = []
+    for state, records, missing in _recorded(sweep, ledger):
+        if missing:
+            incomplete.append((state, records, missing))
+        else:
+            yield state, records
+    if not incomplete:
+        return
+    on_note(f"{len(incomplete)} epochs of the store are measured against what the spec asks for since")
+    for state, records, missing in incomplete:
         computed = _from_outputs(store, state, records[0].epoch, missing, records[0].measured_at)
         if len(computed) == len(missing):
-            complete[state] = (*records, *computed)
-            if computed:
-                write_records(store, computed)
-                added.append((state, computed))
-    if added:
-        ledger.catch_up(store)
-    return complete
+            write_records(store, computed)
+            yield state, (*records, *computed)
+    ledger.catch_up(store)
 
 
-def measurable_records(sweep: ResolvedSweep, ledger: Ledger, store: ObjectStore) -> dict[str, tuple[Record, ...]]:
-    """Returns the stored records of every state of which all items are measured, or can be from stored outputs."""
+def measurable_losses(sweep: ResolvedSweep, ledger: Ledger, store: ObjectStore) -> dict[str, float]:
+    """Returns the validation loss of every state of which all items are measured, or can be from stored outputs."""
     return {
-        state: records
+        state: val_loss_of(records)
         for state, records, missing in _recorded(sweep, ledger)
         if all(store.has("outputs", key) for key in {item.outputs.store_key(state) for item in missing})
     }
@@ -70,14 +71,12 @@ def measurable_records(sweep: ResolvedSweep, ledger: Ledger, store: ObjectStore)
 
 def _recorded(sweep: ResolvedSweep, ledger: Ledger) -> Iterator[tuple[str, tuple[Record, ...], list[Item]]]:
     """Yields each state that training measured, with its records and the items that are not among them."""
-    grouped: dict[str, list[Record]] = {}
-    for record in ledger.records(sweep.items_by_state):
-        grouped.setdefault(record.state_id, []).append(record)
-    for state, records in grouped.items():
+    for state, found in groupby(ledger.records(sweep.items_by_state), lambda record: record.state_id):
+        records = tuple(found)
         known = {record.item for record in records}
         if TRAINING_ITEM in known:  # else it is lost, and to be trained again; items added later may have outlived it
             missing = [item for item in distinct(sweep.items_by_state[state]) if item.item_id not in known]
-            yield state, tuple(records), missing
+            yield state, records, missing
 
 
 def _from_outputs(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sweeper.errors import Problem, SpecError, StoreError
 from sweeper.evaluation import OutputKey
 from sweeper.plan.trials import Trial
-from sweeper.records import TRAINING_ITEM, Record
+from sweeper.records import TRAINING_ITEM, Record, losses_among
 from sweeper.reporting.dimensions import dimension_rows
 from sweeper.reporting.individual_rows import individual_rows
 from sweeper.reporting.look import ask_ledger, failures_of, no_such_sweep
@@ -167,9 +167,11 @@ def open_view(store: ObjectStore, sweep: str) -> SweepView:
     """
     revision = revision_of(store, sweep)
     wanted = state_ids_of(revision.trials)
+    records = _records(store, revision, wanted)
     return SweepView(
         revision=revision,
-        records=_records(store, revision, wanted),
+        losses=losses_among(records),
+        records=records,
         failures=failures_of(store, wanted),
         notes=seen_before(store, revision.trials, {}),
     )
@@ -233,7 +235,7 @@ def _records(store: ObjectStore, revision: Revision, wanted: list[str]) -> dict[
     """Reads from the ledger, and from the store what the ledger lacks (absent, damaged, or behind)."""
     nothing: dict[str, list[Record]] = {}
     records = ask_ledger(store, lambda ledger: group_by_state(ledger.records(wanted)), nothing)
-    columns = SweepView(revision=revision, records={}, failures={}).columns
+    columns = SweepView(revision=revision, losses={}, records={}, failures={}).columns
     everything = {item["column"] for item in revision.items}
     states = set(wanted)
 

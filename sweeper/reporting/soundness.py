@@ -6,7 +6,6 @@ from typing import Literal
 
 from sweeper.plan.tree import Tree, build_tree
 from sweeper.plan.trials import Trial
-from sweeper.records import TRAINING_ITEM, Record, val_loss_of
 from sweeper.reporting.load import open_view
 from sweeper.reporting.look import WRITTEN_AGAIN, LostSweep
 from sweeper.reporting.view import SweepView
@@ -144,10 +143,9 @@ def examine(store: ObjectStore, sweep: str, *, remake: bool, on_phase: Callable[
     belongs = {sweep, view.revision.study, *ways}
     aside = {named for named in moved_aside(store) if named in unreadable or _owner(named[1]) in belongs}
     newest = revision_key(sweep, view.revision.number)
-    val_loss = {state: val_loss_of(found) for state, found in view.records.items() if _is_trained(found)}
-    kept = kept_states(trials, build_tree(trials), val_loss)
+    kept = kept_states(trials, build_tree(trials), view.losses)
     missing = set() if is_driven else kept.ends - set(store.keys("states")) - {key for _, key in aside}
-    again = to_make_again(aside, kept, val_loss) | (missing if remake else set())
+    again = to_make_again(aside, kept, view.losses) | (missing if remake else set())
 
     def finding(sort: Literal["damaged", "missing"], named: Named, *, is_made_again: bool) -> Finding:
         (kind, key), (epoch, trial) = named, ways.get(_owner(named[1]), (None, None))
@@ -222,7 +220,3 @@ def _objects(store: ObjectStore, view: SweepView, states: Collection[str]) -> di
 def _owner(key: str) -> str:
     """Returns the state that an object belongs to, or the study of a point."""
     return key.partition(".")[0]
-
-
-def _is_trained(records: Iterable[Record]) -> bool:
-    return any(record.item == TRAINING_ITEM for record in records)

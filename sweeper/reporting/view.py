@@ -8,7 +8,7 @@ from typing import Any
 
 from sweeper.evaluation import column_of
 from sweeper.plan.trials import Trial
-from sweeper.records import TRAINING_ITEM, Failure, Record, validation_loss
+from sweeper.records import TRAINING_ITEM, Failure, Record
 from sweeper.reporting.standing import Standing, Status
 from sweeper.store.sweeps import Revision
 
@@ -22,12 +22,14 @@ class SweepView:
 
     Attributes:
         revision: spec and trials.
+        losses: validation loss by state, of every state that training measured.
         records: everything measured on the states of these trials, by state.
         failures: by state.
         notes: what spoils a comparison of these trials, a line each.
     """
 
     revision: Revision
+    losses: Mapping[str, float]
     records: Mapping[str, Iterable[Record]]
     failures: Mapping[str, Failure]
     notes: tuple[str, ...] = ()
@@ -88,7 +90,7 @@ class SweepView:
             revision=self.revision.number,
             is_stand_in=self.revision.spec.stand_in,
             trials=self.trials,
-            loss_of=lambda state: _loss_among(self.records.get(state, ())),
+            loss_of=self.losses.get,
             failures=self.failures,
             sees_test_stimuli=None if search is None else search.sees_test_stimuli,
         )
@@ -121,11 +123,6 @@ class SweepView:
                 for column in self.columns[record.item]:
                     row |= {column_of(column, name): value for name, value in record.values.items()}
         return row
-
-
-def _loss_among(records: Iterable[Record]) -> float | None:
-    found = (validation_loss(record.values) for record in records if record.item == TRAINING_ITEM)
-    return next((loss for loss in found if loss is not None), None)
 
 
 def main_rsa(items: Iterable[Mapping[str, Any]]) -> str:

@@ -111,13 +111,13 @@ class Ledger:
             pass
 
     def records(self, state_ids: Iterable[str]) -> Iterator[Record]:
-        """Yields all records of some states.
+        """Yields all records of some states, those of one state in a row.
 
         Raises:
             DamagedLedger: a row is not as it was written.
         """
         for chunk in _chunks(state_ids):
-            for row in self._rows(f"WHERE state_id IN ({_marks(chunk)})", chunk):
+            for row in self._rows(f"WHERE state_id IN ({_marks(chunk)}) ORDER BY state_id", chunk):
                 yield _record(*row)
 
     def val_losses(self, state_ids: Iterable[str] | None = None) -> dict[str, float]:

@@ -15,7 +15,7 @@ import safetensors.numpy
 
 from sweeper.plan.lineage import Inputs
 from sweeper.plan.trials import Trial, resolve
-from sweeper.records import Failure, Record
+from sweeper.records import Failure, Record, losses_among
 from sweeper.reporting.view import SweepView
 from sweeper.spec.schema import SweepSpec, TrialConfig
 from sweeper.store.local import LocalStore
@@ -67,7 +67,8 @@ class Sweep:
             created_at=CREATED_AT + self.number,
             items=self.items,
         )
-        return SweepView(revision=revision, records=dict(self.records), failures=dict(self.failures))
+        records = dict(self.records)
+        return SweepView(revision=revision, losses=losses_among(records), records=records, failures=dict(self.failures))
 
     def train(self, trial: Trial, last: int | None = None, *, items: tuple[dict[str, Any], ...] | None = None) -> None:
         """Records the epochs of a trial from the untrained model up to `last`; a window hurts, and heals slowly."""

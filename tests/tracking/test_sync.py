@@ -2,11 +2,9 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
-from sweeper.reporting.view import SweepView
 from sweeper.store.lease import held
 from sweeper.store.local import LocalStore
 from sweeper.tracking import mlflow_tracker
@@ -141,9 +139,7 @@ def in_threads(works: list[Callable[[], None]]) -> list[BaseException]:
 
 def test_a_driver_makes_the_runs_of_trials_that_came_since_it_began(server: Server, kept: Sweep) -> None:
     """As the later points of a search do; with and without a push for them."""
-    early = SweepView(
-        revision=replace(kept.view().revision, trials=()), records=dict(kept.records), failures=dict(kept.failures)
-    )
+    early = kept.view().of(())
     tracker = server.tracker()
     tracker.start(early)
     tracker.push(kept.view(), [kept.trials[0].trial_id])
