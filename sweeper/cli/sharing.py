@@ -128,7 +128,7 @@ def saliency(trial: str, as_json: bool, **asked: Any) -> None:
 @json_option
 def gc(store: str, features: bool, cache: Path | None, yes: bool, as_json: bool) -> None:
     """Show what no sweep needs: damaged objects, leftovers, results of no revision."""
-    from sweeper.data.features import kept_entries, remove_entry
+    from sweeper.data.room import kept_entries, remove_entry
     from sweeper.store.garbage import find_garbage, remove
     from sweeper.store.lease import held
     from sweeper.store.opening import open_store

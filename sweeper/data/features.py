@@ -6,6 +6,7 @@ tensor. It is built under a lock, in chunks, beside its final place, and moved t
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -16,6 +17,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from sweeper.data.room import UNFINISHED, Room
 from sweeper.data.unfinished import Unfinished
 from sweeper.disk import explained
 from sweeper.notices import notice
@@ -30,8 +32,6 @@ Chunks = Callable[[str, Iterable[range], Build], Iterator[tuple[range, Chunk]]]
 Tell = Callable[[int, int], None]
 """Is told how many items of an entry are made, and of how many, as soon as a chunk is there."""
 
-UNFINISHED = ".part"  # behind the name of an entry in the making
-
 
 def tell_nobody(done: int, total: int) -> None:
     """Keeps it to itself."""
@@ -45,9 +45,21 @@ def build_chunks(entry: str, chunks: Iterable[range], build: Build) -> Iterator[
 class FeatureCache:
     """Finds or builds features below one folder, which all workers of a node share."""
 
-    def __init__(self, root: Path, *, chunk: int = 64, chunks: Chunks = build_chunks, tell: Tell = tell_nobody) -> None:
-        """Remembers where entries lie, how many items make a chunk, where chunks come from, and who is told of them."""
+    def __init__(
+        self,
+        root: Path,
+        *,
+        chunk: int = 64,
+        chunks: Chunks = build_chunks,
+        tell: Tell = tell_nobody,
+        limit_bytes: float = math.inf,
+    ) -> None:
+        """Remembers where entries lie, how many items make a chunk, where chunks come from, and who is told of them.
+
+        More than `limit_bytes` are not kept once an entry is made: those go that were asked for longest ago.
+        """
         self._root = root
+        self._room = Room(root, limit_bytes)
         self._chunk = chunk
         self._chunks = chunks
         self._tell = tell
@@ -85,6 +97,7 @@ class FeatureCache:
                     if found is None:
                         self._build(folder, num_items, build, chunk)
                         found = _open(folder)
+            self._room.used(folder)
         assert found is not None
         return found
 
@@ -103,19 +116,8 @@ class FeatureCache:
             done += len(rows)
             self._tell(done, num_items)
         unfinished.finish(folder)
-
-
-def kept_entries(root: Path) -> dict[Path, int]:
-    """Returns the entries below a folder with their bytes, unfinished ones as well."""
-    entry = "[0-9a-f]" * 32
-    folders = sorted(folder for name in (entry, f"*/{entry}") for folder in root.glob(f"{name}*") if folder.is_dir())
-    return {folder: sum(file.stat().st_size for file in folder.iterdir()) for folder in folders}
-
-
-def remove_entry(folder: Path) -> None:
-    """Removes an entry; a worker that has it open reads on, and the next one computes it again."""
-    with FileLock(f"{str(folder).removesuffix(UNFINISHED)}.lock"):
-        shutil.rmtree(folder, ignore_errors=True)
+        self._room.used(folder)
+        self._room.keep_to_limit()
 
 
 def _open(folder: Path) -> Arrays | None:

@@ -131,6 +131,7 @@ class Driver:
             name=run.sweep.spec.name,
             store=run.store.address,
             cache=run.cache,
+            cache_gb=resources.cache_gb,
             dispatcher=self._dispatcher,
             gpu=gpu,
             cpu=resources.cpu,

@@ -19,6 +19,7 @@ class Job:
         name: the sweep's name.
         store: address of the store, see `open_store`.
         cache: folder of the frozen features, None for the default of each node.
+        cache_gb: most that it keeps, in GB; None: no limit.
         dispatcher: what is to be trained; the backend tells it what happens.
         gpu: GPUs per trial, 0 for none.
         cpu: CPUs per trial.
@@ -36,6 +37,7 @@ class Job:
     name: str
     store: str
     cache: Path | None
+    cache_gb: float | None
     dispatcher: Dispatcher
     gpu: float
     cpu: float

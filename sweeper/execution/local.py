@@ -24,7 +24,9 @@ class LocalBackend:
         """See `Backend.run`."""
         place = job.store, job.cache
         if place not in self._workers:
-            self._workers[place] = Worker(open_store(job.store), job.cache, cpu=job.cpu, tell=job.on_features)
+            self._workers[place] = Worker(
+                open_store(job.store), job.cache, cache_gb=job.cache_gb, cpu=job.cpu, tell=job.on_features
+            )
         worker = self._workers[place]
         while not job.stop():
             order = job.dispatcher.next_order()

@@ -50,6 +50,7 @@ class RayBackend:
                 exchange=exchange,
                 store=job.store,
                 cache=None if job.cache is None else str(job.cache),
+                cache_gb=job.cache_gb,
                 gpu=job.gpu,
                 cpu=job.cpu,
                 run=job.log.run,

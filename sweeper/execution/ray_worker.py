@@ -30,6 +30,7 @@ class SegmentTrainable(tune.Trainable):
         exchange: Any,
         store: str,
         cache: str | None,
+        cache_gb: float | None,
         gpu: float,
         cpu: float,
         run: str,
@@ -43,7 +44,7 @@ class SegmentTrainable(tune.Trainable):
         """
         logging.getLogger().setLevel(logging.WARNING)
         logging.getLogger("ray.tune").setLevel(logging.ERROR)  # a slow start would stand as a dead worker's last words
-        self._exchange, self._cpu, self._told_at = exchange, cpu, 0.0
+        self._exchange, self._cpu, self._cache_gb, self._told_at = exchange, cpu, cache_gb, 0.0
         opened = open_store(store)
         self._log = LogWriter(opened, run, process_name())
         capture(self._log)
@@ -61,7 +62,7 @@ class SegmentTrainable(tune.Trainable):
         from sweeper.execution.worker import Worker, cap_gpu_memory
 
         cap_gpu_memory(gpu)
-        return Worker(store, cache, cpu=self._cpu, tell=self._tell)
+        return Worker(store, cache, cache_gb=self._cache_gb, cpu=self._cpu, tell=self._tell)
 
     def _tell(self, done: int, total: int) -> None:
         """Tells the exchange how far features are: it is asked meanwhile, while this worker hands nothing in."""

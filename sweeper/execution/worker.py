@@ -1,5 +1,6 @@
 """The worker: keeps its prepared task warm and trains one segment after another. It needs the store only."""
 
+import math
 from collections.abc import Generator
 from pathlib import Path
 
@@ -29,19 +30,27 @@ class Worker:
     """Trains segments in this process."""
 
     def __init__(
-        self, store: ObjectStore, cache: Path | None = None, *, cpu: float = 1.0, tell: Tell = tell_nobody
+        self,
+        store: ObjectStore,
+        cache: Path | None = None,
+        *,
+        cache_gb: float | None = None,
+        cpu: float = 1.0,
+        tell: Tell = tell_nobody,
     ) -> None:
         """Remembers where things are; nothing is loaded yet.
 
         Args:
             store: of the states.
             cache: folder of the frozen features; default: see `features_folder`.
+            cache_gb: most that it keeps, in GB; None: no limit.
             cpu: CPUs that it may use while it computes features; training follows `numerics.threads`.
             tell: is told how far features are that are computed.
         """
         self._store = store
         chunks = SharedChunks(store) if store.is_shared else build_chunks
-        self._cache = FeatureCache(cache or features_folder(store), chunks=chunks, tell=tell)
+        limit_bytes = math.inf if cache_gb is None else 1e9 * cache_gb
+        self._cache = FeatureCache(cache or features_folder(store), chunks=chunks, tell=tell, limit_bytes=limit_bytes)
         self._decoders = max(1, int(cpu))
         self._prepared: tuple[str, Task, tuple[Item, ...]] | None = None
 

@@ -100,7 +100,7 @@ def draw_tolerance(info: ToleranceInfo) -> "Figure":
     figure, axes = new_figure(6.5, 3.8, 1, 1)
     place = axes[0][0]
     for index, (name, counts) in enumerate(info.not_recovered.items()):
-        label = f"{name} (shown first)" if name == info.caption.comparator else name
+        label = f"{name} (the spec's)" if name == info.caption.comparator else name
         x, y = [100 * tolerance for tolerance in counts], list(counts.values())
         place.plot(x, y, color=COLORS[index], marker=_MARKERS[index], markersize=5, label=label)
     place.axvline(100 * info.caption.tolerance, color="#888888", linestyle="--", linewidth=0.8)

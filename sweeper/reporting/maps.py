@@ -59,7 +59,7 @@ def recovery_info(view: SweepView, measure: Measure = "loss") -> MapsInfo | None
 
     def row(grid: Grid) -> tuple[Map, ...]:
         return tuple(
-            _recovery_map(grid, f"{name} (shown first)" if name == shown else name, measure, name)
+            _recovery_map(grid, f"{name} (the spec's)" if name == shown else name, measure, name)
             for name in COMPARATORS
         )
 

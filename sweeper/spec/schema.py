@@ -304,7 +304,7 @@ class Resources(SpecModel):
     cpu: PositiveFloat = 1.0
     """CPUs of one trial."""
     cache_gb: PositiveFloat | None = None
-    """Most that the frozen features of the sweep may take on the disk of a node, in GB; default: no limit."""
+    """Most that frozen features may take on a node, in GB; those of other sweeps give way. Default: no limit."""
     address: str | None = None
     """Ray address; default: RAY_ADDRESS, else Ray on this machine."""
 

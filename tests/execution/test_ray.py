@@ -61,9 +61,9 @@ def workers() -> list[psutil.Process]:
 def test_a_killed_worker_costs_nothing_and_changes_no_bit(cluster, engine, reading, tmp_path: Path):
     sweep = {
         **ALL,
-        "training": {"max_epochs": 60},
-        "stopping": {"horizon_after_window": 30},
-        "perturbation": {"kind": "random_target", "start": 20},
+        "training": {"max_epochs": 24},
+        "stopping": {"horizon_after_window": 8},
+        "perturbation": {"kind": "random_target", "start": 10},
         "axes": {"perturbation.length": [2, 4]},
     }
     assert engine.run(tmp_path / "local", **sweep).status == "done"

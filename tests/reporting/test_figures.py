@@ -31,7 +31,7 @@ def test_recovery_maps_hold_the_cells(view):
     (row,) = info.rows
     assert (row.starts, row.lengths) == ((2, 5), (1, 2))
     published, fixed, clean = row.maps
-    assert clean.title == "clean (shown first)"
+    assert clean.title == "clean (the spec's)"
     assert clean.values[0] == (1, 1)
     assert published.values[0] == (None, None)
     assert published.censored[0] == (True, True)
