@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from sweeper.data.split import batch_order, split_pool
 from sweeper.inputs import dataset_of, preprocessing_of, weights_of
+from sweeper.metrics.rdm import compute_rdm
 from sweeper.tasks.base import NonFiniteLoss
 from sweeper.tasks.state import dump_state, load_state
 
@@ -69,6 +70,8 @@ def test_the_cached_prefix_is_the_full_forward(engine):
     assert len(our_values.outputs) == 2
     for key, outputs in our_values.outputs.items():
         assert relative(torch.from_numpy(outputs), torch.from_numpy(their_values.outputs[key])) < 1e-5
+        rdms = [torch.from_numpy(compute_rdm(each)) for each in (outputs, their_values.outputs[key])]
+        assert relative(*rdms) < 1e-5
     assert ours.parameters.keys() == theirs.parameters.keys()
     for name, tensor in ours.parameters.items():
         assert relative(tensor, theirs.parameters[name]) < 1e-5, name
