@@ -10,7 +10,8 @@ from sweeper.errors import Problem, StoreError
 _REMEDIES = {
     (errno.ENOSPC, errno.EDQUOT): ("the disk is full, or your quota", "Free some space and run the same command again"),
     (errno.EFBIG,): ("a file may not grow that large", "Raise the limit (`ulimit -f`) and run the same command again"),
-    (errno.EROFS, errno.EACCES): (
+    (errno.EROFS,): ("it may only be read", "Give a folder with {option} that you may write"),
+    (errno.EACCES,): (
         "you may not read or write it",
         "Give a folder with {option} that you may read and write",
     ),

@@ -274,6 +274,9 @@ def test_logs_tell_who_trained_what_and_what_failed(shell: Shell) -> None:
         assert "error: failed in epoch 1" in shell.on_store("logs", *words).stdout
     assert "names one run" in shell.on_store("logs", "--run", "1999", rc=2).output
     assert "none has" in shell.on_store("logs", "--trial", "xyz", rc=2).output
+    assert "before it" not in shell.on_store("logs").output
+    shell.run(rc=1)
+    assert "1 before it" in shell.on_store("logs").output
 
 
 def test_a_changed_data_file_is_said_before_anything_is_trained_again(finished: Shell, tmp_path: Path) -> None:

@@ -143,6 +143,8 @@ def logs(
             number += len(lines)
         if not number:
             click.echo(f"nothing was said of it in a log of {name}", err=True)
+        if run is None and not as_json and (others := len(runs_with_logs(opened, name)) - 1) > 0:
+            click.echo(f"(the newest run; --runs lists it and {others} before it, --run shows one of them)", err=True)
 
 
 @click.command()

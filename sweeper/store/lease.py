@@ -198,7 +198,7 @@ def _is_held(holder: Holder) -> StoreError:
             where="--store",
             rule="one driver at a time uses a store",
             got=f"it is held by {holder}",
-            remedy="Wait for it with --wait, stop it, or use another --store. Should its host be gone, --wait takes "
-            f"over after {STALE_S:g} s",
+            remedy="Wait until it ends (`sweeper run --wait` does), stop it, or use another --store. Should its host "
+            f"be gone, `run --wait` takes over after {STALE_S:g} s",
         )
     )

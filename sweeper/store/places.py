@@ -47,6 +47,15 @@ def state_folder(store_id: str) -> Path:
     return _of_user("SWEEPER_STATE", "XDG_STATE_HOME", ".local/state") / store_id
 
 
+def writable_folder(store: ObjectStore) -> Path:
+    """Returns where locks, marks and the default tracking database lie: of a store that may only be read, beside it.
+
+    Who syncs a store that another user writes then holds no common lock with them.
+    """
+    folder = store.local_folder
+    return folder if os.access(folder, os.W_OK) else state_folder(store.store_id)
+
+
 def features_folder(store: ObjectStore) -> Path:
     """Returns where a store's workers on this machine keep frozen features.
 

@@ -7,9 +7,12 @@ from contextlib import contextmanager
 from sweeper.errors import Problem, TrackingError
 from sweeper.reporting.view import SweepView
 from sweeper.store.objects import ObjectStore
+from sweeper.store.places import writable_folder
 from sweeper.tracking.address import Address, damaged_database, prepare_environment
 from sweeper.tracking.mlflow_view import Server, connect, refusals
 from sweeper.tracking.projection import KILLED, RUNNING, Projection
+
+_PREFACE = "(raised as a result of "  # SQLAlchemy says on a line of its own when it was, and why on the next
 
 
 class MlflowTracker:
@@ -41,7 +44,7 @@ class MlflowTracker:
         """
         self._store = store
         self._address = Address(
-            uri=uri, experiment=experiment, store_id=store.store_id, folder=store.local_folder / "tmp"
+            uri=uri, experiment=experiment, store_id=store.store_id, folder=writable_folder(store) / "tmp"
         )
         self._http_retries = http_retries
         self._trust_marks = trust_marks
@@ -104,8 +107,8 @@ class MlflowTracker:
         again = shlex.join(words)
         if (damage := damaged_database(address.uri, again)) is not None:
             return TrackingError(damage)
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        got = lines[0].replace(address.uri, address.shown)
+        lines = [line for line in str(error).strip().splitlines() if not line.startswith(_PREFACE)]
+        got = (lines or [type(error).__name__])[0].replace(address.uri, address.shown)
         return TrackingError(Problem(where=address.shown, rule=rule, got=got, remedy=f"When it does: {again}"))
 
 

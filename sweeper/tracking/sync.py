@@ -9,6 +9,7 @@ from sweeper.spec.schema import SweepSpec
 from sweeper.store.lease import driven_sweep
 from sweeper.store.objects import ObjectStore
 from sweeper.store.opening import open_store
+from sweeper.store.places import writable_folder
 from sweeper.tracking.address import checked_uri
 
 NO_TRACKING = "off"
@@ -20,7 +21,7 @@ def tracking_uri(asked: str | None, spec: SweepSpec, store: ObjectStore) -> str:
     Raises:
         SpecError: it is no tracking URI.
     """
-    default = f"sqlite:///{store.local_folder / 'mlflow.db'}"
+    default = f"sqlite:///{writable_folder(store) / 'mlflow.db'}"
     named = {
         "--tracking-uri": asked,
         "tracking.uri": spec.tracking.uri,

@@ -17,6 +17,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 from sweeper.errors import Problem, TrackingError
 from sweeper.store.opening import open_store
+from sweeper.store.places import writable_folder
 from sweeper.tracking import labels
 from sweeper.tracking.address import checked_uri, damaged_database, without_password
 from sweeper.tracking.saved_view import Shown, saved_view
@@ -211,7 +212,7 @@ def _store_id(store: str | Path) -> str | None:
 
 
 def _default_uri(store: str | Path) -> str:
-    database = open_store(store, create=False).local_folder / "mlflow.db"
+    database = writable_folder(open_store(store, create=False)) / "mlflow.db"
     if not database.exists():
         raise TrackingError(
             Problem(

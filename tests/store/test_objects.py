@@ -95,7 +95,7 @@ def test_who_may_only_read_sees_damage_as_absence(store: LocalStore, monkeypatch
     [
         (errno.ENOSPC, ["disk is full", "Free some space"]),
         (errno.EDQUOT, ["quota", "Free some space"]),
-        (errno.EROFS, ["may not", "--store"]),
+        (errno.EROFS, ["may only be read", "--store"]),
         (errno.EACCES, ["may not", "--store"]),
         (errno.EPERM, ["hard links", "--store"]),
         (errno.EIO, ["Input/output error", "again"]),

@@ -1,16 +1,20 @@
 """`sweeper sync` beside a driver."""
 
+import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from sweeper.errors import TrackingError
 from sweeper.store.lease import held
 from sweeper.store.local import LocalStore
 from sweeper.tracking import mlflow_tracker
 from sweeper.tracking.mlflow_view import Server as Experiment
 from sweeper.tracking.projection import Run
 from sweeper.tracking.sync import sync_sweep
+from sweeper.tracking.ui import serve
 
 from .conftest import Server, Sweep, put_state
 
@@ -51,6 +55,21 @@ def test_what_a_driver_trains_stays_running(server: Server, half: Sweep) -> None
     with held(server.store, "small"):
         sync_sweep("small", server.store.root, server.uri)
         assert statuses(server, half) == ["RUNNING", "FINISHED", "RUNNING"]
+
+
+def test_a_store_that_may_only_be_read_is_shown_from_a_folder_of_the_user(
+    half: Sweep, store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWEEPER_STATE", str(tmp_path / "state"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != store.root)
+    before = sorted(store.root.rglob("*"))
+    with pytest.raises(TrackingError, match="bring one here with `sweeper sync`"):
+        serve(store.root, "small", port=1, tracking_uri=None)
+    uri = sync_sweep("small", store.root, None)
+    assert uri == f"sqlite:///{tmp_path / 'state' / store.store_id / 'mlflow.db'}"
+    assert sync_sweep("small", store.root, None) == uri
+    assert sorted(store.root.rglob("*")) == before
 
 
 def test_what_another_sync_marked_meanwhile_is_running_again(server: Server, half: Sweep) -> None:
