@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import mmap
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -65,6 +66,7 @@ class FileBlocks:
 
     def read(self, participant: int, times: range, rows: Rows | None = None) -> NDArray[np.float64]:
         """Returns some consecutive times of one participant, as stored: float64 [t, n, n]; None takes all rows."""
+        _let_go(self.array)
         wanted = {"participant": participant, "time": slice(times.start, times.stop), "stimulus": slice(None)}
         part = self.array[tuple(wanted[axis] for axis in self.axes)]
         left = [axis for axis in self.axes if axis != "participant"]
@@ -72,6 +74,13 @@ class FileBlocks:
         if rows is not None:  # of a mapped file the other rows are never read
             part = part[:, rows[:, None], rows]
         return np.asarray(part, dtype=np.float64)
+
+
+def _let_go(array: _Stored) -> None:
+    """Lets go of what was read of a mapped file before: it would count as memory of this process, gigabytes of it."""
+    mapped = getattr(array, "base", None)
+    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def open_blocks(source: SeriesSource) -> FileBlocks:
