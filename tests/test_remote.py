@@ -129,14 +129,14 @@ class PlayedHead:
         self.typed.append(variables["SWEEPER_TYPED"])
         return self
 
-    def follow(self, show: Callable[[str], None]) -> Any:
+    def follow(self, show: Callable[[str], None], again: str) -> Any:
         from sweeper.execution.ray_jobs import Ended
 
         show("3 epochs trained\n")
         return Ended(exit_code=130, output=b"table\n", said="interrupted\n")
 
     def wait(self) -> Any:
-        return self.follow(lambda text: None)
+        return self.follow(lambda text: None, "")
 
 
 def test_what_goes_on_is_said_as_the_user_types_it() -> None:

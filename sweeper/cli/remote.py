@@ -83,16 +83,18 @@ def _run_there(context: click.Context, address: str, named: str) -> int:
         job = Head(address).submit([verb, *sent, *words, "--address", "auto"], parcel, output, typed)
     if output == "encoded":
         return _show(job.wait(), said_to_stderr=True)
+    where = shlex.join([name, "--store", context.params["store"], "--address", address])
     if output == "live":
-        return _look(job)
+        return _look(job, f"sweeper {verb} --follow {where}")
     click.echo(f"submitted to {address} as {job.job_id}; Ctrl-C leaves it running", err=True)
-    return _follow(job, shlex.join([name, "--store", context.params["store"], "--address", address]))
+    return _follow(job, where)
 
 
 def _follow(job: "VerbJob", where: str) -> int:
     """Follows a run. Who leaves is told what may be done from here; the run goes on."""
     try:
-        return _show(job.follow(lambda text: click.echo(text, nl=False, err=True)), said_to_stderr=True)
+        ended = job.follow(lambda text: click.echo(text, nl=False, err=True), f"sweeper logs --follow {where}")
+        return _show(ended, said_to_stderr=True)
     except KeyboardInterrupt:
         verbs = ("status", "logs --follow", "results", "stop")
         lines = [f"\nleft; {job.job_id} goes on. From here:", *(f"  sweeper {verb} {where}" for verb in verbs)]
@@ -100,10 +102,10 @@ def _follow(job: "VerbJob", where: str) -> int:
         return EXIT_INTERRUPTED
 
 
-def _look(job: "VerbJob") -> int:
+def _look(job: "VerbJob", again: str) -> int:
     """Shows what a verb prints that goes on until it is left, and ends it then."""
     try:
-        return _show(job.follow(lambda text: click.echo(text, nl=False)), said_to_stderr=False)
+        return _show(job.follow(lambda text: click.echo(text, nl=False), again), said_to_stderr=False)
     except KeyboardInterrupt:
         job.stop()
         return 0

@@ -22,9 +22,13 @@ from sweeper.execution.job_log import NO_PYTHON, JobLog, Output, entrypoint
 from sweeper.execution.parcel import Parcel
 
 _LOOK_S = 0.3
-_LOST_S = 60.0  # without an answer of the head, after which a job is followed no longer
+_LOST_S = 60.0  # since the line broke, without an answer of the head: then a job is followed no longer
 _DRAIN_S = 120  # between Ray's SIGTERM to a job (`ray job stop`) and its SIGKILL; Ray's default of 3 s loses epochs
 _CHATTY = ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging")
+_REACH = (
+    "Check the address (`ray dashboard cluster.yaml` forwards the head's port 8265 to this machine), and that "
+    "the head was started with ray[default]"
+)
 _TROUBLE = (OSError, RuntimeError, ValueError, LookupError, RayError, aiohttp.ClientError)
 
 
@@ -90,11 +94,7 @@ class Head:
             raise self._problem("the head takes the job", error) from error
         return VerbJob(self._client, job_id, self._problem, output)
 
-    def _problem(self, rule: str, got: BaseException | str) -> ClusterError:
-        remedy = (
-            "Check the address (`ray dashboard cluster.yaml` forwards the head's port 8265 to this machine), and that "
-            "the head was started with ray[default]"
-        )
+    def _problem(self, rule: str, got: BaseException | str, remedy: str = _REACH) -> ClusterError:
         shown = next(iter(str(got).strip().splitlines()), type(got).__name__)
         return ClusterError(Problem(where=self._address, rule=rule, got=shown, remedy=remedy))
 
@@ -106,32 +106,40 @@ class VerbJob:
         self,
         client: JobSubmissionClient,
         job_id: str,
-        problem: Callable[[str, BaseException | str], ClusterError],
+        problem: Callable[..., ClusterError],
         output: Output,
     ) -> None:
         """Takes a job that was submitted; `Head.submit` makes it."""
         self.job_id = job_id
         self._client, self._problem = client, problem
-        self._log, self._seen = JobLog(job_id, output), 0
+        self._log, self._seen, self._heard = JobLog(job_id, output), 0, 0
 
-    def follow(self, show: Callable[[str], None]) -> Ended:
+    def follow(self, show: Callable[[str], None], again: str) -> Ended:
         """Hands over what the verb says while it runs, and returns when it has ended; breaks of the line are bridged.
 
         Ctrl-C leaves at once, whatever the line does: it is raised here, and the job goes on.
 
+        Args:
+            show: gets what the verb says.
+            again: the command that follows it again, for whoever has lost the line.
+
         Raises:
             ClusterError: the head answers no longer, or could not start the job.
         """
-        answered = time.monotonic()
+        lost_at: float | None = None
         while True:
+            heard = self._heard
             try:
                 self._tail(show)
                 if (info := self._info()).status.is_terminal():
                     return self._ended(info)
-                answered = time.monotonic()
+                lost_at = None
             except _TROUBLE as error:
-                if time.monotonic() - answered > _LOST_S:
-                    raise self._problem(f"the head answers while job {self.job_id} is followed", error) from error
+                if lost_at is None or self._heard > heard:  # the line stood until now, however long it said nothing
+                    lost_at = time.monotonic()
+                if time.monotonic() - lost_at > _LOST_S:
+                    rule = f"the head answers while job {self.job_id} is followed"
+                    raise self._problem(rule, error, f"The job goes on there; follow it again: {again}") from error
             time.sleep(_LOOK_S)
 
     def wait(self) -> Ended:
@@ -158,6 +166,7 @@ class VerbJob:
     def _tail(self, show: Callable[[str], None]) -> None:
         skipped = 0  # Ray begins every tail at the first line
         for text in _beside(self._client.tail_job_logs(self.job_id)):
+            self._heard += 1
             new = text[max(0, self._seen - skipped) :]
             skipped += len(text)
             self._seen = max(self._seen, skipped)

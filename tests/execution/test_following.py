@@ -17,6 +17,7 @@ pytestmark = [
 ]
 
 LOG = "Running entrypoint\njob:begin\nfirst\nsecond\nthird\njob:output\ntable\njob:end\n"
+AGAIN = "sweeper logs --follow tiny --address head"
 
 
 class Client:
@@ -40,8 +41,8 @@ class Client:
         return LOG
 
 
-def problem(rule: str, got: BaseException | str) -> ClusterError:
-    return ClusterError(Problem(where="head", rule=rule, got=str(got)))
+def problem(rule: str, got: BaseException | str, remedy: str | None = None) -> ClusterError:
+    return ClusterError(Problem(where="head", rule=rule, got=str(got), remedy=remedy))
 
 
 def job(*breaks: int, **how: Any) -> Any:
@@ -57,9 +58,66 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_line_that_breaks_is_taken_up_where_it_broke() -> None:
     shown: list[str] = []
-    ended = job(0, 35, 3, 50).follow(shown.append)
+    ended = job(0, 35, 3, 50).follow(shown.append, AGAIN)
     assert "".join(shown) + ended.said == "first\nsecond\nthird\n"
     assert (ended.exit_code, ended.output) == (0, b"table\n")
+
+
+class Clock:
+    """Time that passes as it is told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += 20.0
+
+
+class Old(Client):
+    """A head whose line stands for an hour before it breaks; `away` times it is not there after a break."""
+
+    def __init__(self, breaks: list[int], clock: Clock, away: int) -> None:
+        super().__init__(breaks)
+        self.clock, self.away, self.left = clock, away, 0
+
+    async def tail_job_logs(self, job_id: str) -> AsyncIterator[str]:
+        if self.left:
+            self.left -= 1
+            raise ConnectionError("connection refused")
+        self.left = self.away
+        breaks = bool(self.breaks)
+        async for piece in super().tail_job_logs(job_id):
+            yield piece
+            if breaks:
+                self.clock.now += 3600.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("sweeper.execution.ray_jobs.time", clock)
+    return clock
+
+
+def old_job(clock: Clock, *breaks: int, away: int) -> Any:
+    from sweeper.execution.ray_jobs import VerbJob
+
+    return VerbJob(Old(list(breaks), clock, away), "job", problem, "plain")  # type: ignore[arg-type]
+
+
+def test_a_line_that_breaks_after_hours_is_taken_up_again_each_time(clock: Clock) -> None:
+    shown: list[str] = []
+    ended = old_job(clock, 35, 3, 50, away=2).follow(shown.append, AGAIN)  # gone for 40 s each time
+    assert "".join(shown) + ended.said == "first\nsecond\nthird\n"
+
+
+def test_a_head_that_stays_away_is_given_up_after_a_minute_and_the_job_goes_on(clock: Clock) -> None:
+    with pytest.raises(ClusterError, match=rf"connection refused.*The job goes on there.*{AGAIN}"):
+        old_job(clock, 35, 3, away=9).follow(lambda text: None, AGAIN)
+    assert clock.now - 5 * 3600.0 == 80.0, "five pieces, then the first look after a minute"
 
 
 class Interrupted(Client):
@@ -81,13 +139,13 @@ def test_who_leaves_has_left_also_when_the_line_breaks_at_that_moment(monkeypatc
 
     monkeypatch.setattr("sweeper.execution.ray_jobs._LOST_S", 1.0)
     with pytest.raises(KeyboardInterrupt):
-        VerbJob(Interrupted([30]), "job", problem, "plain").follow(lambda text: None)  # type: ignore[arg-type]
+        VerbJob(Interrupted([30]), "job", problem, "plain").follow(lambda text: None, AGAIN)  # type: ignore[arg-type]
 
 
 def test_a_head_that_is_gone_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweeper.execution.ray_jobs._LOST_S", -1.0)
     with pytest.raises(ClusterError, match=r"the head answers while job job is followed.*the line broke"):
-        job(5, 5).follow(lambda text: None)
+        job(5, 5).follow(lambda text: None, AGAIN)
 
 
 def test_a_job_that_never_ran_is_no_failed_trial() -> None:
