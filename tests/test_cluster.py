@@ -1,7 +1,8 @@
-"""cluster.yaml against the schema that Ray itself ships, and its commands on this machine."""
+"""cluster.yaml against the schema that Ray itself ships and with the defaults that Ray adds, its commands on this machine."""
 
 import json
 import os
+import re
 import subprocess
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,14 @@ echo "$(basename "$0") $*" >>"$PLAYED"
 @pytest.fixture(scope="module")
 def cluster() -> Any:
     return YAML(typ="safe").load((ROOT / "cluster.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def merged(cluster: Any) -> Any:
+    """What `ray up` makes of it: the file with Ray's defaults for AWS, the set-up of all nodes before that of each kind."""
+    from ray.autoscaler._private.util import prepare_config
+
+    return prepare_config(cluster)
 
 
 def test_it_is_valid_for_ray(cluster: Any) -> None:
@@ -44,7 +53,8 @@ def test_only_the_head_is_there_without_work(cluster: Any) -> None:
     assert all(kind["max_workers"] <= cluster["max_workers"] for kind in kinds.values())
 
 
-def test_setup_commands_run_on_a_plain_machine(cluster: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["head", "worker"])
+def test_setup_commands_run_on_a_plain_machine(merged: Any, kind: str, tmp_path: Path) -> None:
     """What needs a superuser, Ubuntu's packages or minutes is played: its words are checked, not done."""
     home, tools = tmp_path / "home", tmp_path / "tools"
     home.mkdir()
@@ -54,15 +64,23 @@ def test_setup_commands_run_on_a_plain_machine(cluster: Any, tmp_path: Path) -> 
         (tools / name).write_text(PLAYED)
         (tools / name).chmod(0o755)
     played = {"HOME": str(home), "PATH": f"{tools}:{os.environ['PATH']}", "PLAYED": str(home / "log")}
-    for command in cluster["setup_commands"]:
+    for command in merged[f"{kind}_setup_commands"]:
         subprocess.run(["bash", "-c", command], env={**os.environ, **played}, check=True, cwd=home)
     done = (home / "log").read_text().splitlines()
     assert done[-1] == "make setup"
     assert any(line.startswith("sudo mount -t nfs4") for line in done)
 
 
-def test_every_command_is_shell(cluster: Any) -> None:
-    commands = [command for name, some in cluster.items() if name.endswith("_commands") for command in some]
+def test_nothing_is_installed_beside_the_environment(merged: Any) -> None:
+    """A system's `pip` refuses on Ubuntu 24.04, and what Ray's autoscaler needs for AWS is on the pinned list."""
+    commands = [command for name, some in merged.items() if name.endswith("_commands") for command in some]
+    assert not [command for command in commands if re.search(r"\bpip3?\b", command)]
+    pinned = {line.partition("==")[0] for line in (ROOT / "requirements.txt").read_text().splitlines()}
+    assert {"boto3", "botocore", "ray"} <= pinned
+
+
+def test_every_command_is_shell(merged: Any) -> None:
+    commands = [command for name, some in merged.items() if name.endswith("_commands") for command in some]
     assert len(commands) >= 9
     for command in commands:
         subprocess.run(["bash", "-n", "-c", command], check=True)
