@@ -11,6 +11,7 @@ from functools import cache, partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from sweeper.addresses import cluster_address
 from sweeper.driver import Outcome, Progress, Run, run_sweep
@@ -27,7 +28,7 @@ from sweeper.store.objects import ObjectStore
 from sweeper.store.opening import open_store
 from sweeper.store.parents import require_parents
 from sweeper.store.shares import asked_share
-from sweeper.tracking.address import without_password
+from sweeper.tracking.address import sqlite_file, without_password
 from sweeper.tracking.base import NullTracker
 from sweeper.tracking.sync import NO_TRACKING, tracking_uri
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from sweeper.tracking.background import BackgroundTracker
 
 _STOPPING = b"\nstopping after the epochs in progress, which takes some seconds; once more ends at once\n"
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 FINISH_TRACKING_S = 300.0  # a thousand runs take minutes to log; what is left after that is for `sweeper sync`
 
 
@@ -81,16 +83,31 @@ class Request:
                 words += [flag, str(value)]
         return shlex.join(words)
 
-    def ui_command(self, name: str) -> str:
-        """Returns the command that shows the sweep in MLflow."""
-        return self._tracking_command("ui", name, self.tracking_uri)
-
     def sync_command(self, name: str) -> str:
         """Returns the command that brings MLflow up to date with the sweep; a password is left out."""
-        return self._tracking_command("sync", name, self.tracking_uri and without_password(self.tracking_uri))
+        return _tracking_command("sync", name, self.store, self.tracking_uri and without_password(self.tracking_uri))
 
-    def _tracking_command(self, verb: str, name: str, uri: str | None) -> str:
-        return shlex.join(["sweeper", verb, name, "--store", self.store, *(["--tracking-uri", uri] if uri else [])])
+
+def comparison(request: Request, outcome: Outcome) -> str | None:
+    """Returns how the trials of a run are compared in MLflow from where it was typed; None where it is not tracked."""
+    spec = outcome.view.revision.spec
+    uri = tracking_uri(request.tracking_uri, spec, open_store(request.store, create=False))
+    if uri == NO_TRACKING:
+        return None
+    is_sent, server, where = bool(request.typed), urlsplit(uri), ""
+    named = request.tracking_uri or spec.tracking.uri or (os.environ.get("MLFLOW_TRACKING_URI") if is_sent else None)
+    is_heads_file = is_sent and sqlite_file(uri) is not None
+    if is_heads_file:  # `sync` makes it again for whoever sees the store
+        where, named = ", on a machine that sees the store", None
+    elif is_sent and server.hostname in _LOOPBACK:
+        where = f", once the head's port is forwarded (`ray attach cluster.yaml -p {server.port}`)"
+    words = spec.name, request.store, named and without_password(named)
+    first = f"first {_tracking_command('sync', *words)}, then " if is_heads_file or not outcome.is_tracked else ""
+    return f"compare in MLflow{where}: {first}{_tracking_command('ui', *words)}"
+
+
+def _tracking_command(verb: str, name: str, store: str, uri: str | None) -> str:
+    return shlex.join(["sweeper", verb, name, "--store", store, *(["--tracking-uri", uri] if uri else [])])
 
 
 def launch(request: Request, progress: Progress) -> Outcome:

@@ -1,4 +1,4 @@
-"""cluster.yaml against the schema that Ray itself ships and with the defaults that Ray adds, its commands on this machine."""
+"""cluster.yaml against Ray's own schema, with the defaults that Ray adds; its commands on this machine."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def cluster() -> Any:
 
 @pytest.fixture(scope="module")
 def merged(cluster: Any) -> Any:
-    """What `ray up` makes of it: the file with Ray's defaults for AWS, the set-up of all nodes before that of each kind."""
+    """What `ray up` makes of it: with Ray's defaults for AWS, the set-up of all nodes before that of each kind."""
     from ray.autoscaler._private.util import prepare_config
 
     return prepare_config(cluster)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -156,6 +157,55 @@ def test_what_goes_on_is_said_as_the_user_types_it() -> None:
     assert there.command() == f"sweeper run spec.yaml --stand-in --address auto {ending}"
     sent = replace(there, typed=("my specs/tiny.yaml", "--stand-in", "--address", NOBODY))
     assert sent.command() == f"sweeper run 'my specs/tiny.yaml' --stand-in --address {NOBODY} {ending}"
+
+
+@pytest.mark.parametrize(
+    ("sent", "head", "option", "line"),
+    [
+        (False, None, None, ": sweeper ui tiny --store {store}"),
+        (False, "http://127.0.0.1:5000", None, ": sweeper ui tiny --store {store}"),  # the same variable serves `ui`
+        (True, None, "off", None),
+        (True, "http://lab:5000", None, ": sweeper ui tiny --store {store} --tracking-uri http://lab:5000"),
+        (
+            True,
+            "http://127.0.0.1:5000",
+            None,
+            ", once the head's port is forwarded (`ray attach cluster.yaml -p 5000`): "
+            "sweeper ui tiny --store {store} --tracking-uri http://127.0.0.1:5000",
+        ),
+        (
+            True,
+            "sqlite:////home/head/mlflow.db",
+            None,
+            ", on a machine that sees the store: first sweeper sync tiny --store {store}, "
+            "then sweeper ui tiny --store {store}",
+        ),
+        (
+            True,
+            "http://lab:1",
+            "http://u:secret@lab:2",
+            ": sweeper ui tiny --store {store} --tracking-uri 'http://u:***@lab:2'",
+        ),
+    ],
+)
+def test_where_a_sweep_is_compared_is_said_for_who_typed_it(
+    sent: bool, head: str | None, option: str | None, line: str | None, spec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sweeper.launch import Request, comparison
+    from sweeper.store.opening import open_store
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    if head is not None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", head)
+    store = str(spec.parent / "store")
+    open_store(store)
+    typed = ("tiny.yaml", "--address", NOBODY) if sent else ()
+    asked = Request(spec=spec, store=store, tracking_uri=option, typed=typed)
+    outcome: Any = SimpleNamespace(
+        view=SimpleNamespace(revision=SimpleNamespace(spec=parse_spec(SPEC, "tiny.yaml"))), is_tracked=True
+    )
+    said = line and f"compare in MLflow{line.format(store=store)}"
+    assert comparison(asked, outcome) == said
 
 
 def test_a_verb_is_sent_as_it_was_typed(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ def run(
 
     progress = progress_for(quiet=as_json)
     progress.phase("starting")
-    from sweeper.launch import Request, launch
+    from sweeper.launch import Request, comparison, launch
 
     request = Request(
         spec=spec,
@@ -95,10 +95,8 @@ def run(
         more = f"the rest goes on with: {replace(request, max_failed=None).command()}"
         click.echo(f"ended early: more than {max_failed} trials failed (--max-failed); {more}", err=True)
         sys.exit(EXIT_FAILED)
-    if not as_json and tracking_uri != "off":
-        name = outcome.view.revision.spec.name
-        first = "" if outcome.is_tracked else f"first {request.sync_command(name)}, then "
-        click.echo(f"compare in MLflow: {first}{request.ui_command(name)}")
+    if not as_json and (comparing := comparison(request, outcome)) is not None:
+        click.echo(comparing)
     if outcome.status == "failed":
         again = shlex.join(["sweeper", "retry", *(typed() or [outcome.view.revision.spec.name]), "--store", store])
         click.echo(f"what failed is a result, and is not repeated; {again} takes it back", err=True)
