@@ -41,9 +41,9 @@ def make_plan(spec_path: Path, store_path: str | Path, *, stand_in: bool, addres
     store = find_store(store_path)
     with named.located():
         resolver = Resolver(named.spec, device=device.kind, device_model=device.model)
-        if named.spec.search is not None:
-            return _search_plan(resolver, store)
-        return _plan(resolver.resolve(expand(named.spec)), store)
+        is_search = named.spec.search is not None
+        planned = _search_plan(resolver, store) if is_search else _plan(resolver.resolve(expand(named.spec)), store)
+    return replace(planned, first=(*(f"note: {line}" for line in named.notes), *planned.first))
 
 
 def _search_plan(resolver: Resolver, store: ObjectStore | None) -> PlanSummary:

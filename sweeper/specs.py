@@ -13,6 +13,7 @@ from sweeper.spec.fields import FILE_KEYS
 from sweeper.spec.load import load_spec
 from sweeper.spec.naming import stand_in_name
 from sweeper.spec.schema import SweepSpec
+from sweeper.spec.stand_in import who_stands_in
 from sweeper.store.opening import find_store
 from sweeper.store.sweeps import latest_revision
 
@@ -24,6 +25,13 @@ class NamedSpec:
     spec: SweepSpec
     source: str
     file: Path | None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of the spec was read otherwise than it is written, a line each: who stands in for whom."""
+        root = parse_document(self.source, self.spec.name).root if self.spec.stand_in else None
+        told = None if root is None else who_stands_in(root.value)
+        return () if told is None else (told,)
 
     @contextmanager
     def located(self) -> Iterator[None]:

@@ -1,9 +1,10 @@
 """The stand-in: any spec, run on the self-made set with the tiny CLIP, so that every machine can try it."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
 from sweeper.spec.document import Path
 from sweeper.spec.fields import without_index
@@ -19,6 +20,7 @@ STAND_IN_PEOPLE = 12
 STAND_IN_REFERENCE = "behavioral48"
 STAND_IN_LAYERS = {"model.adapter.vision_layers": 5, "model.adapter.text_layers": 2}
 
+_NUMBER = re.compile(r"(.*?)(\d+)")
 _SMALLEST = 16
 _BACKBONE = {"model.backbone": "tiny-clip", "model.pretrained": "builtin", "model.activation": None}
 _LR = "training.optimizer.lr"
@@ -183,22 +185,64 @@ def _train_sizes(raw: Mapping[str, Any], pool_size: int) -> dict[int, int]:
     return sizes
 
 
-def _people(raw: Mapping[str, Any]) -> dict[Any, str]:
-    """Returns who stands in for each subject that is named: as many people as are named, up to those there are.
+def who_stands_in(raw: Mapping[str, Any]) -> str | None:
+    """Says who of the self-made study stands in for the subjects that a spec names; None where nobody for others."""
+    people = {str(name): other for name, other in _people(raw).items() if str(name) != other}
+    if not people:
+        return None
+    unknown = [name for name, other in people.items() if other == "all" and _numbered(name) is None]
+    why = f" (how many {', '.join(unknown)} means, only its own data say)" if unknown else ""
+    pairs = ", ".join(f"{other} for {name}" for name, other in people.items())
+    return f"subject: people of the self-made study stand in: {pairs}{why}"
 
-    `all` stays; how many a range means, nobody knows without the data, so it becomes `all`.
+
+def _people(raw: Mapping[str, Any]) -> dict[Any, str]:
+    """Returns who stands in for each subject that is named, alone or in a range, in the order of their numbers.
+
+    As many people as are named, up to those there are, so that a range gives what its list gives. `all` stays;
+    where a range has no numbers, nobody knows without the data how many it means, so it becomes `all`.
     """
-    named: dict[Any, None] = {}
+    named: dict[Any, tuple[_Numbered, ...]] = {}
 
     def collect(name: str, value: Any, path: Path) -> Any:
         if name == "subject" and value is not None:
-            named[value] = None
+            named[value] = _members(str(value))
         return value
 
     rewrite(raw, collect)
-    single = [name for name in named if not names_several(str(name))]
-    people = {name: str(1 + index % STAND_IN_PEOPLE) for index, name in enumerate(single)}
-    return dict.fromkeys(named, "all") | people
+    order = sorted({person for people in named.values() for person in people})
+    place = {person: min(1 + index, STAND_IN_PEOPLE) for index, person in enumerate(order)}
+    return {name: _stand_ins(str(name), [place[person] for person in people]) for name, people in named.items()}
+
+
+_Numbered: TypeAlias = tuple[str, int]
+"""A participant's id as the text before its number, and the number; -1 without one."""
+
+
+def _members(subject: str) -> tuple[_Numbered, ...]:
+    """Returns whom a subject means; nobody for `all`, and for ranges without numbers or of everybody there is."""
+    if names_several(subject):
+        numbers = _numbered(subject)
+        return (
+            () if numbers is None or len(numbers[1]) > STAND_IN_PEOPLE else tuple((numbers[0], n) for n in numbers[1])
+        )
+    found = _NUMBER.fullmatch(subject)
+    return ((subject, -1),) if found is None else ((found[1], int(found[2])),)
+
+
+def _numbered(subject: str) -> tuple[str, range] | None:
+    """Returns the text and the numbers of a range such as `S01..S06`; None where it is another."""
+    found = [_NUMBER.fullmatch(end.strip()) for end in subject.split("..", 1)]
+    if len(found) != 2 or found[0] is None or found[1] is None or found[0][1] != found[1][1]:
+        return None
+    numbers = range(int(found[0][2]), int(found[1][2]) + 1)
+    return (found[0][1], numbers) if numbers else None
+
+
+def _stand_ins(subject: str, places: Sequence[int]) -> str:
+    if not places:
+        return "all"
+    return f"{places[0]}..{places[-1]}" if names_several(subject) else str(places[0])
 
 
 def _without_dropped_axes(raw: dict[str, Any], fields: Fields) -> dict[str, Any]:

@@ -272,6 +272,16 @@ def test_what_a_run_finds_late_is_told_at_its_place_in_the_file(meg_engine, tmp_
     assert re.search(r"late.yaml:\d+:\d+: model.start_from: names a trial of this store", result.output), result.output
 
 
+@pytest.mark.parametrize(("subjects", "told"), [("[13, 15]", "1 for 13, 2 for 15"), ("13..14", "1..2 for 13..14")])
+def test_a_plan_says_who_stands_in_for_whom(tmp_path, subjects, told):
+    text = "name: people\ndata: {manifest: none.yaml}\nmodel: {variant: clip-hba-meg}\n"
+    (tmp_path / "people.yaml").write_text(f"{text}axes: {{subject: {subjects}}}\n")
+    words = ["plan", str(tmp_path / "people.yaml"), "--stand-in", "--store", str(tmp_path / "store")]
+    first, note, *_ = CliRunner().invoke(main, words).stdout.splitlines()
+    assert first == "people--stand-in: 2 trials, 0 baselines, 2 segments"
+    assert note == f"note: subject: people of the self-made study stand in: {told}"
+
+
 def test_what_does_nothing_is_told(engine, meg_engine, tmp_path):
     sweep = meg_engine.sweep(model={"stages": {"epochs": 4}}, training={"max_epochs": 4})
     text = "model.stages.epochs is 4 and training.max_epochs 4: the adapters are never trained"

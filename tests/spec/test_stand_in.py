@@ -7,7 +7,7 @@ import pytest
 from sweeper.spec.axes import expand
 from sweeper.spec.load import parse_spec
 from sweeper.spec.schema import SweepSpec, TrialConfig
-from sweeper.spec.stand_in import STAND_IN_BATCH, STAND_IN_LR, stand_in
+from sweeper.spec.stand_in import STAND_IN_BATCH, STAND_IN_LR, stand_in, who_stands_in
 
 HEAD = "name: x\ndata: {manifest: m.yaml}\nmodel: {backbone: ViT-L-14}\n"
 
@@ -144,11 +144,15 @@ def test_the_raw_spec_is_not_changed(axes: str) -> None:
 @pytest.mark.parametrize(
     ("axis", "expected"),
     [
-        ("[P7, P2, P9]", ["1", "2", "3"]),
+        ("[P7, P2, P9]", ["2", "1", "3"]),
         ("[4, 7]", ["1", "2"]),
         ("all", ["all"]),
-        ("P3..P9", ["all"]),  # how many these are, nobody knows without the data
-        ("[P2, P3..P9]", ["1", "all"]),
+        ("1..3", ["1..3"]),  # as many as [1, 2, 3]
+        ("P3..P9", ["1..7"]),
+        ("[P2, P3..P9]", ["1", "2..8"]),
+        ("[P4..P6, P9, P2..P5]", ["3..5", "6", "1..4"]),  # whom two ranges share is one person here, too
+        ("P1..P15", ["all"]),
+        ("anna..zoe", ["all"]),  # how many these are, nobody knows without the data
         (f"[{', '.join(f'P{number}' for number in range(1, 16))}]", [str(number) for number in range(1, 13)]),
     ],
 )
@@ -156,3 +160,20 @@ def test_as_many_subjects_stand_in_as_are_named(axis: str, expected: list[str]) 
     head = "name: x\ndata: {manifest: m.yaml}\nmodel: {variant: clip-hba-meg, backbone: ViT-L-14}\n"
     assert [config.subject for config in configs(f"axes: {{subject: {axis}}}\n", head)] == expected
     assert configs("subject: P7\n", head)[0].subject == "1"
+
+
+@pytest.mark.parametrize(
+    ("axis", "told"),
+    [
+        ([1, 2, 3], None),
+        ("1..3", None),
+        ("all", None),
+        ([3, 15], "1 for 3, 2 for 15"),
+        (["1", "x"], "2 for x"),
+        ("P3..P9", "1..7 for P3..P9"),
+        ("anna..zoe", "all for anna..zoe (how many anna..zoe means, only its own data say)"),
+    ],
+)
+def test_it_is_said_who_stands_in_for_whom(axis: Any, told: str | None) -> None:
+    said = who_stands_in({"model": {"variant": "clip-hba-meg"}, "axes": {"subject": axis}})
+    assert said == (told and f"subject: people of the self-made study stand in: {told}")
