@@ -135,7 +135,7 @@ def launch(request: Request, progress: Progress) -> Outcome:
     store = open_store(request.store)
     with named.located():
         require_parents(store, sweep.trials, sweep.sources)
-    for line in (*named.notes, *doubts(sweep, store)):
+    for line in (*named.notes, *doubts(sweep if asks is None else asks.corners, store)):
         progress.note(line)
     if sweep.merged and asks is None:
         progress.note(merged_text(sweep.merged))

@@ -277,15 +277,16 @@ def _references(
 ) -> tuple[CourseReference, ...]:
     """Returns the references of those series that cover the stimuli; the data set has told of the others."""
     covering = [series for series in given if len(names) >= FEWEST_STIMULI and not series.uncovered(names)]
-    return tuple(
-        CourseReference(
-            name=series.name,
-            rdms=upper_triangle(series.mean(people.get(series.name, series.participants), names).all()).astype(
-                np.float32
-            ),
-            times_ms=series.times,
-        )
-        for series in covering
+    return tuple(_reference(series, names, people.get(series.name, series.participants)) for series in covering)
+
+
+def _reference(series: RdmSeries, names: Sequence[str], people: tuple[str, ...]) -> CourseReference:
+    return CourseReference(
+        name=series.name,
+        rdms=upper_triangle(series.mean(people, names).all()).astype(np.float32),
+        times_ms=series.times,
+        participants=people,
+        where=series.where,
     )
 
 

@@ -53,13 +53,14 @@ def _search_plan(resolver: Resolver, store: ObjectStore | None) -> PlanSummary:
 
     space = Space(resolver)
     asked = () if store is None else read_points(store, space.study_id)
-    return with_points_to_come(_plan(space.sweep_of(asked), store), space, len(asked))
+    planned = _plan(space.sweep_of(asked), store, doubted=space.corners)
+    return with_points_to_come(planned, space, len(asked))
 
 
-def _plan(sweep: ResolvedSweep, store: ObjectStore | None) -> PlanSummary:
+def _plan(sweep: ResolvedSweep, store: ObjectStore | None, doubted: ResolvedSweep | None = None) -> PlanSummary:
     first = given_to_come(store, sweep.trials, sweep.sources)
     require_parents(store, sweep.trials, sweep.sources)
-    first += tuple(f"note: {line}" for line in doubts(sweep, store))
+    first += tuple(f"note: {line}" for line in doubts(doubted or sweep, store))
     return replace(_fresh_plan(sweep) if store is None else _plan_behind(sweep, store), first=first)
 
 

@@ -8,12 +8,12 @@ from PIL import Image
 from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 
+from sweeper.data.manifest import load_manifest
+from sweeper.data.verify import verify_manifest
 from sweeper.errors import DataError
 from sweeper.evaluation import items_of
+from sweeper.execution.doubts import doubts
 from sweeper.inputs import held_out_sets
-from sweeper.reporting.load import open_view
-from sweeper.reporting.text import header
-from sweeper.store.opening import open_store
 
 NAMES = tuple(f"s{i}" for i in range(12))
 TWO_TIMES = """\
@@ -163,12 +163,36 @@ def test_constant_targets_have_no_third_loss(meg_engine, lab: Path) -> None:
     assert problem_of(meg_engine, early, model={**ones, "loss": {"times": "all"}}).got.endswith("at -5 ms")
 
 
-def test_a_score_against_a_constant_rdm_is_undefined_and_says_so(meg_engine, lab: Path, tmp_path: Path) -> None:
+def held_out_constant(lab: Path, times: range, people: range) -> dict[str, object]:
+    """Makes RDMs of some of 3 people constant over the held-out stimuli at some of 8 times (-10..25 ms)."""
     rdms = write_rdms(lab, people=3, times=8)
-    rdms[:, :, *np.ix_(HELD_OUT, HELD_OUT)] = 0.5 * (1 - np.eye(3))
+    rdms[np.ix_(people, times, HELD_OUT, HELD_OUT)] = 0.5 * (1 - np.eye(3))
     np.save(lab / "rdms.npy", rdms)
     (lab / "meg.yaml").write_text(SERIES)
-    data = {"manifest": str(lab / "meg.yaml"), "train_fraction": 0.6}
-    assert meg_engine.run(tmp_path / "store", data=data, training={"max_epochs": 1}).status == "done"
-    view = open_view(open_store(tmp_path / "store"), "test")
-    assert "undefined, since fmri is the same for all pairs at each of the 5 times that count" in header(view)
+    return {"manifest": str(lab / "meg.yaml"), "train_fraction": 0.6}
+
+
+def test_held_out_rdms_that_are_constant_throughout_are_refused_before_training(meg_engine, lab: Path) -> None:
+    problem = problem_of(meg_engine, held_out_constant(lab, range(3, 8), range(3)))
+    assert problem.where == f"{lab / 'meg.yaml'}:4:10"
+    assert problem.rule.startswith("`fmri` differs between pairs of held-out stimuli, or rsa_neural_fmri is defined")
+    assert problem.got == "the same for all pairs at all 5 times that count, 5 to 25 ms (participant 3)"
+    assert problem.remedy == "Correct these RDMs, or hold out other stimuli"
+    (found,) = [finding for finding in verify_manifest(load_manifest(lab / "meg.yaml")) if finding.level == "error"]
+    assert found.where == problem.where
+    assert found.message == "fmri: the same for all pairs of held-out stimuli at all 5 times after 0 ms, of everybody"
+
+
+def test_times_at_which_held_out_rdms_are_constant_are_told_as_a_doubt(meg_engine, lab: Path) -> None:
+    data = held_out_constant(lab, range(2, 5), range(2, 3))  # at 0 ms, too, which does not count
+    (line,) = doubts(meg_engine.sweep(data=data), None)
+    assert line == (
+        f"{lab / 'meg.yaml'}:4:10, participant 3: `fmri` is the same for all pairs of held-out stimuli at 5, 10 ms: "
+        "2 of 5 times that count drop out of rsa_neural_fmri. Correct these RDMs, or hold out other stimuli"
+    )
+    found = verify_manifest(load_manifest(lab / "meg.yaml"))
+    (warning,) = [finding for finding in found if finding.level == "warning" and finding.check == "RDM series"]
+    assert warning.message == (
+        "fmri: the same for all pairs of held-out stimuli at some of 5 times after 0 ms: of 3 at 5, 10 ms (2)"
+    )
+    assert doubts(meg_engine.sweep(data=data, evaluation={"participants": "targets"}), None) == ()

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+WITHOUT_CONSTANT = "Correct these RDMs, or hold out other stimuli"
+"""The way out where reference RDMs are the same for all pairs of held-out stimuli."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class CourseReference:
@@ -14,11 +17,15 @@ class CourseReference:
         name: what metrics call it.
         rdms: float32 [T', P], upper triangles in the order of the held-out images.
         times_ms: float64 [T'].
+        participants: whose mean it is.
+        where: the manifest's place.
     """
 
     name: str
     rdms: NDArray[np.float32]
     times_ms: NDArray[np.float64]
+    participants: tuple[str, ...]
+    where: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sweeper.data.fields import ImageSource
 from sweeper.data.images import ImageSet
 from sweeper.data.manifest import Manifest
+from sweeper.data.over_time import WITHOUT_CONSTANT
 from sweeper.data.parts import NamedRdm, Parts, Problems
 from sweeper.data.reading import read_parts
 from sweeper.data.relabel import concept_of, find_mislabelled
@@ -32,6 +33,7 @@ Level: TypeAlias = Literal["ok", "note", "warning", "error"]
 _CLEARLY_BETTER = 0.1
 _UNRELATED = 0.1
 _MAX_SHOWN = 5
+_FEWEST_STIMULI = 3  # with two there is one pair
 _MAX_IMAGES_SHOWN = 20
 _EVERY_IMAGE = "every image exists"  # the rule by which `image_set_of` refuses a set that lacks images
 
@@ -322,6 +324,34 @@ def _check_series(series: RdmSeries, parts: Parts) -> Iterator[Finding]:
             remedy = "Write the rows as the images are called"
             level: Level = "error" if names is pool or not pool else "warning"
             yield Finding(level=level, check="RDM series", where=series.where, message=text, remedy=remedy)
+    yield from _check_constant(series, parts.held_out_names or ())
+
+
+def _check_constant(series: RdmSeries, names: Sequence[str]) -> Iterator[Finding]:
+    """Looks for people whose RDMs are the same for all pairs of held-out images at times after the onset."""
+    after = np.flatnonzero(series.times > 0).tolist()
+    if len(names) < _FEWEST_STIMULI or series.uncovered(names) or not after:
+        return
+    constant = {p: sorted(set(series.constant_times((p,), names)) & set(after)) for p in series.participants}
+    who: dict[tuple[int, ...], list[str]] = {}
+    for participant, times in constant.items():
+        who.setdefault(tuple(times), []).append(participant)
+    text, end = f"{series.name}: the same for all pairs of held-out stimuli", f"{len(after)} times after 0 ms"
+    if all(times == after for times in constant.values()):
+        level: Level = "error"
+        text += f" at all {end}, of everybody"
+    else:
+        level, faults = "warning", [f"of {', '.join(p)} at {_in_ms(series, t)}" for t, p in who.items() if t]
+        text += f" at some of {end}: {'; '.join(faults[:_MAX_SHOWN])}"
+        text += f"; and {len(faults) - _MAX_SHOWN} more" if len(faults) > _MAX_SHOWN else ""
+    if any(constant.values()):
+        yield Finding(level=level, check="RDM series", where=series.where, message=text, remedy=WITHOUT_CONSTANT)
+
+
+def _in_ms(series: RdmSeries, times: Sequence[int]) -> str:
+    """Returns some times of a series and how many they are."""
+    more = " and more" if len(times) > _MAX_SHOWN else ""
+    return f"{', '.join(f'{series.times[time]:g}' for time in times[:_MAX_SHOWN])} ms{more} ({len(times)})"
 
 
 def _check_order(rdm: NamedRdm, table: Table) -> Iterator[Finding]:

@@ -1,12 +1,13 @@
 """Evaluation items of models whose outputs have a time axis: an RSA at each time, and what is said of the course."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeper.data.over_time import CourseReference, OverTime
+from sweeper.data.over_time import WITHOUT_CONSTANT, CourseReference, OverTime
+from sweeper.errors import DataError, Problem
 from sweeper.evaluation.items import SEMANTICS, OutputKey
 from sweeper.metrics.courses import nearest_before, ranked, rdm_course, rsa_course, summarize_course
 from sweeper.metrics.rdm import Array, UndefinedMetric, upper_triangle
@@ -29,6 +30,7 @@ class CourseItem:
         times_ms: float64 [T'].
         counts: bool [T'], the times that the summary counts.
         metric: dissimilarity of the model's RDMs.
+        origin: place and participants of a reference over time; None for one RDM.
     """
 
     item_id: str
@@ -40,6 +42,7 @@ class CourseItem:
     times_ms: NDArray[np.float64]
     counts: NDArray[np.bool_]
     metric: Metric
+    origin: str | None = None
 
     def course(self, outputs: NDArray[np.float32]) -> Array:
         """Returns the RSA at each time of the course, float64 [T'], NaN where it is undefined."""
@@ -65,9 +68,14 @@ class CourseItem:
             state_id=state_id, epoch=epoch, item=self.item_id, values=values, reasons=reasons, measured_at=now
         )
 
+    @property
+    def constant_ms(self) -> NDArray[np.float64]:
+        """Returns the times that count at which the reference is the same for all pairs, so that they drop out."""
+        constant = np.isnan(self.ranks).any(axis=-1)  # of one RDM for all times, or of each
+        return self.times_ms[self.counts & constant]
+
     def _fault_of_reference(self) -> str | None:
-        ranks = np.atleast_2d(self.ranks)
-        if not np.isnan(ranks[self.counts] if len(ranks) > 1 else ranks).any(axis=1).all():
+        if len(self.constant_ms) < self.counts.sum():
             return None
         return f"{self.reference} is the same for all pairs at each of the {self.counts.sum()} times that count"
 
@@ -95,10 +103,28 @@ def static_item(
 def course_item(
     column: str, key: OutputKey, reference: CourseReference, metric: Metric, over_time: OverTime
 ) -> CourseItem:
-    """Returns the item of a reference over time; the model is asked at the reference's times."""
+    """Returns the item of a reference over time; the model is asked at the reference's times.
+
+    Raises:
+        DataError: the reference is the same for all pairs at each time that counts.
+    """
     index = nearest_before(reference.times_ms, over_time.times_ms)
     counts = over_time.after_onset[index] & (reference.times_ms > 0)
-    return _item(column, key, reference.name, reference.rdms, index, reference.times_ms, counts, metric)
+    item = _item(column, key, reference.name, reference.rdms, index, reference.times_ms, counts, metric)
+    people = (
+        f"{'participants' if len(reference.participants) > 1 else 'participant'} {', '.join(reference.participants)}"
+    )
+    if counts.any() and len(item.constant_ms) == counts.sum():
+        times = f"all {counts.sum()} times that count, {item.constant_ms[0]:g} to {item.constant_ms[-1]:g} ms"
+        raise DataError(
+            Problem(
+                where=reference.where,
+                rule=f"`{reference.name}` differs between pairs of held-out stimuli, or {column} is defined nowhere",
+                got=f"the same for all pairs at {times} ({people})",
+                remedy=WITHOUT_CONSTANT,
+            )
+        )
+    return replace(item, origin=f"{reference.where}, {people}")
 
 
 def _item(

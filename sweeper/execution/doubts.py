@@ -3,11 +3,15 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from sweeper.data.over_time import WITHOUT_CONSTANT
 from sweeper.evaluation import set_id
+from sweeper.evaluation.over_time import CourseItem
 from sweeper.execution.prepare import ResolvedSweep
 from sweeper.inputs import held_out_sets, manifest_of
 from sweeper.store.objects import ObjectStore
 from sweeper.store.parents import seen_before
+
+_TIMES_SHOWN = 5
 
 
 def doubts(sweep: ResolvedSweep, store: ObjectStore | None) -> tuple[str, ...]:
@@ -18,7 +22,8 @@ def doubts(sweep: ResolvedSweep, store: ObjectStore | None) -> tuple[str, ...]:
         store: where parents may be; None: there is none yet.
     """
     found = (doubt for t in sweep.trials for doubt in t.config.model.doubts(t.config.training.max_epochs))
-    return tuple(dict.fromkeys([*found, *_unmeasured(sweep), *seen_before(store, sweep.trials, sweep.sources)]))
+    unmeasured = (*_unmeasured(sweep), *_without_times(sweep))
+    return tuple(dict.fromkeys([*found, *unmeasured, *seen_before(store, sweep.trials, sweep.sources)]))
 
 
 def _unmeasured(sweep: ResolvedSweep) -> Iterator[str]:
@@ -34,3 +39,15 @@ def _unmeasured(sweep: ResolvedSweep) -> Iterator[str]:
         if name not in sets or set_id(sets[name], config.data.preprocessing) not in measured:
             why = "it has no references" if config.model.over_time else "it has no references of one RDM"
             yield f"evaluation.sets: nothing is measured on {name} ({Path(path).name}): {why} for these stimuli"
+
+
+def _without_times(sweep: ResolvedSweep) -> Iterator[str]:
+    """Yields a line for each RSA over time whose reference is the same for all pairs at some times that count."""
+    for item in sweep.all_items():
+        if not isinstance(item, CourseItem) or item.origin is None or not len(item.constant_ms):
+            continue
+        times = ", ".join(f"{time:g}" for time in item.constant_ms[:_TIMES_SHOWN])
+        more = f" and {len(item.constant_ms) - _TIMES_SHOWN} more" if len(item.constant_ms) > _TIMES_SHOWN else ""
+        what = f"`{item.reference}` is the same for all pairs of held-out stimuli at {times} ms{more}"
+        drop = f"{len(item.constant_ms)} of {item.counts.sum()} times that count drop out of {item.column}"
+        yield f"{item.origin}: {what}: {drop}. {WITHOUT_CONSTANT}"

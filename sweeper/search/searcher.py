@@ -53,9 +53,14 @@ class Searcher:
         return self._space.sweep_of(self._asked_before)
 
     @property
+    def corners(self) -> ResolvedSweep:
+        """The trials between which all points lie."""
+        return self._space.corners
+
+    @property
     def items(self) -> list[dict[str, str]]:
         """What is measured on held-out and validation stimuli, as revisions keep it."""
-        return [item.describe() for item in self._space.corners.all_items()]
+        return [item.describe() for item in self.corners.all_items()]
 
     @cached_property
     def _mirror(self) -> Mirror:
