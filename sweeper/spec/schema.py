@@ -224,6 +224,10 @@ class TrialConfig(SpecModel):
         if self.subject is not None and not self.model.over_time:
             rule = f"subject belongs to variants that are trained on participants' data; {variant} is not"
             raise broken_rule(rule, "subject", "model.variant", got=self.subject)
+        if self.subject is not None and self.model.participants is not None:
+            rule = "model.targets.participants does not go with a subject, who is trained on alone"
+            at, got = "model.targets.participants", list(self.model.participants)
+            raise broken_rule(rule, at, "subject", got=got, remedy="Leave one of them out")
         if self.model.over_time and self.training.batch_size < _FEWEST_STIMULI:
             rule = f"{variant} compares stimuli in RDMs, so training.batch_size is at least {_FEWEST_STIMULI}"
             raise broken_rule(rule, "training.batch_size", "model.variant", got=self.training.batch_size)

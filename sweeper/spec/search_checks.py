@@ -43,7 +43,6 @@ class SearchChecks:
             report.tell(("search",), rule, remedy="Make it two specs in one store, which share what is equal", key=True)
         self._space = self._read_space()
         self._check_first()
-        self._check_test_metrics()
 
     def tried(self) -> Iterator[tuple[Choice, ...]]:
         """Yields the assignments that are checked when a spec is read: the space's corners, and `first`."""
@@ -57,41 +56,39 @@ class SearchChecks:
             }
             yield tuple(given.get(name, choices[0]) for name, choices in ends.items())
 
-    def check_metrics(self, config: TrialConfig) -> None:
+    def check_metrics(self, config: TrialConfig | None) -> None:
         """Tells of objectives, and of what a pruner is told, that must not compare the points.
 
         Args:
-            config: a point's.
+            config: a point's; None where none is valid.
         """
+        fair = () if config is None else [metric for metric in _FAIR if self._why_unfair(config, metric) is None]
+        others = f"Take {' or '.join(fair)}" if fair else "Search other fields"
         for path, field, metric in self._metrics():
-            reason = None if is_test(metric) else self._why_unfair(config, metric)
+            reason = None if config is None or is_test(metric) else self._why_unfair(config, metric)
             if reason is not None:
-                rule = f"{field} must compare points fairly; {metric} does not: {reason}"
-                fair = [metric for metric in _FAIR if self._why_unfair(config, metric) is None]
-                remedy = f"Take {' or '.join(fair)}" if fair else "Search other fields"
-                self._report.tell(path, rule, remedy=remedy)
+                self._report.tell(
+                    path, f"{field} must compare points fairly; {metric} does not: {reason}", remedy=others
+                )
+            elif is_test(metric) and self._section.get("allow_test_objective") is not True:
+                rule = f"{field} must not be measured on test stimuli: what is chosen by them is not tested"
+                named = others if fair else "Take what is measured on validation stimuli"
+                self._report.tell(path, rule, metric, f"{named}, or say allow_test_objective: true and read it so")
 
-    def check_rungs(self, last_epoch: int) -> None:
+    def check_rungs(self, last_epoch: int | None) -> None:
         """Tells of rungs after which no point has anything left to save.
 
         Args:
-            last_epoch: of the longest training.
+            last_epoch: of the longest training; None where no point is valid.
         """
         for index, rung in enumerate(pruner.epochs if (pruner := self._pruner) is not None else ()):
-            if rung >= last_epoch:
+            if last_epoch is not None and rung >= last_epoch:
                 rule = f"a rung comes before the last epoch, {last_epoch}: there is nothing to save after it"
                 remedy = "Leave it out, or raise training.max_epochs"
                 self._report.tell(("search", "pruner", "epochs", index), rule, str(rung), remedy)
 
     def _why_unfair(self, config: TrialConfig, metric: str) -> str | None:
         return config.model.incomparable(metric, tuple(self._space))
-
-    def _check_test_metrics(self) -> None:
-        for path, field, metric in self._metrics():
-            if is_test(metric) and self._section.get("allow_test_objective") is not True:
-                rule = f"{field} must not be measured on test stimuli: what is chosen by them is not tested"
-                remedy = "Take rsa_validation or val_loss, or say allow_test_objective: true and read it so"
-                self._report.tell(path, rule, metric, remedy)
 
     def _metrics(self) -> Iterator[tuple[Path, str, str]]:
         """Yields what points are compared by: where it stands in the file, the field, the metric."""

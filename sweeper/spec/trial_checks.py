@@ -35,9 +35,9 @@ def check_trials(raw: Mapping[str, Any], report: Report) -> tuple[TrialConfig, .
     valid = [(choices, config) for choices, config in checked if config is not None]
     if exclude and not checked:
         report.tell(("exclude",), "exclusions must leave at least one trial", "all excluded")
-    if search is not None and valid:
-        search.check_metrics(valid[0][1])
-        search.check_rungs(max(config.training.max_epochs for _, config in valid))
+    if search is not None:
+        search.check_metrics(valid[0][1] if valid else None)
+        search.check_rungs(max((config.training.max_epochs for _, config in valid), default=None))
     elif raw.get("allow_overlap") is not True:
         _check_overlap(raw, [choices for choices, _ in valid], [config for _, config in valid], report)
     return tuple(config for _, config in valid)

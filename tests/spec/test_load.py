@@ -159,6 +159,11 @@ def test_loading_needs_nothing_heavy() -> None:
         ("subject: [1]", "4:10", "subject must be text"),
         ("axes: {subject: 5}", "4:17", "axis subject must be a list of values"),
         ("axes: {model.loss.w1: [0, 1], model.loss.w2: [0], model.loss.w3: [0]}", "4:24", "one of model.loss.w1, w2"),
+        (
+            "axes: {subject: [1, 2], model.targets.participants: [['1', '2']]}",
+            "4:54",
+            "model.targets.participants does not go with a subject, who is trained on alone. Got ['1', '2']",
+        ),
     ],
 )
 def test_what_a_meg_spec_must_not_say_is_told_at_its_place(sections, place, text):

@@ -193,6 +193,28 @@ def test_a_pruner_compares_points_as_fairly_as_an_objective() -> None:
     assert all("weighted and normalised by what is searched (model.loss.w2)" in rule for rule in rules)
 
 
+@pytest.mark.parametrize(
+    ("head", "named"),
+    [
+        (MEG, "Take rsa_validation"),  # val_loss is refused where its weights are searched
+        ("name: x\ndata: {manifest: m.yaml}\nmodel: {}\n", "Take rsa_validation or val_loss"),
+        ("name: x\ndata: {manifest: m.yaml}\nmodel: {adapter: {rank: 0}}\n", "Take what is measured on validation"),
+    ],
+)
+def test_instead_of_test_stimuli_only_what_this_spec_accepts_is_named(head: str, named: str) -> None:
+    space = (
+        "{model.loss.w2: {low: 0.1, high: 1.0}}" if head == MEG else "{training.optimizer.lr: {low: 0.1, high: 1.0}}"
+    )
+    objectives = "objectives: [{metric: rsa_behavioral}]"
+    with pytest.raises(SpecError) as raised:
+        parse_spec(f"{head}search: {{space: {space}, limits: {{points: 1}}, {objectives}}}", "f.yaml")
+    (problem,) = [problem for problem in raised.value.problems if "test stimuli" in problem.rule]
+    assert problem.remedy is not None
+    assert problem.remedy.startswith(named)
+    assert problem.remedy.endswith(", or say allow_test_objective: true and read it so")
+    assert ("val_loss" in problem.remedy) == ("val_loss" in named)
+
+
 def test_a_pruner_that_sees_test_stimuli_makes_a_search_that_does() -> None:
     pruner = "pruner: {epochs: [5], metric: rsa_behavioral}, allow_test_objective: true"
     spec = parse_spec(f"{HEAD}search: {{space: {{{RANK}}}, limits: {{points: 1}}, {pruner}}}", "f.yaml")

@@ -18,6 +18,8 @@ class ClipHbaBehavior(SpecModel):
     """CLIP with adapters whose 66 outputs are 100 * cos(image, dimension name)."""
 
     over_time: ClassVar[bool] = False
+    participants: ClassVar[None] = None
+    """Nobody's data are trained on."""
     gives: ClassVar[frozenset[str]] = frozenset({"text_from"})
     measured_in_training: ClassVar[tuple[str, ...]] = ("val_loss",)
     """Columns that training measures on the validation stimuli; all else on them is an evaluation item."""

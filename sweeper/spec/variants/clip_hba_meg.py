@@ -86,7 +86,7 @@ class Targets(SpecModel):
     series: str | None = None
     """Name of the RDM series in the manifest; may be left out where there is one only."""
     participants: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """Whose RDMs are averaged; default: all but the last, who is left for testing. A `subject` replaces them."""
+    """Whose RDMs are averaged; default: all but the last, who is left for testing. Not beside a `subject`."""
 
 
 class ClipHbaMeg(SpecModel):
@@ -123,6 +123,11 @@ class ClipHbaMeg(SpecModel):
     """`stay`: a layer weight of exactly 0 passes no gradient, as published; at the start that is all but the last."""
     evaluation_noise: Literal["none", "seeded"] = "none"
     """`seeded` draws the model's noise in evaluation, too, as published; the same at every epoch."""
+
+    @property
+    def participants(self) -> tuple[str, ...] | None:
+        """Those who are named to be trained on."""
+        return self.targets.participants
 
     def incomparable(self, metric: str, searched: Collection[str]) -> str | None:
         """Returns why a validation metric must not compare trials that differ in some fields; None: it may.
