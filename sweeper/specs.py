@@ -10,8 +10,9 @@ from sweeper.errors import DataError, ModelError, Problem, SpecError
 from sweeper.spec.document import Document, Node, parse_document
 from sweeper.spec.document import Path as Place
 from sweeper.spec.fields import FILE_KEYS
-from sweeper.spec.load import load_spec
+from sweeper.spec.load import load_spec, nearest_file
 from sweeper.spec.naming import stand_in_name
+from sweeper.spec.rewrite import GIVEN
 from sweeper.spec.schema import SweepSpec
 from sweeper.spec.stand_in import who_stands_in
 from sweeper.store.opening import find_store
@@ -91,7 +92,10 @@ def _where_named(problem: Problem, document: Document) -> Problem:
     folder = Path(document.name).absolute().parent
     for path, value in _texts(document.root):
         if os.path.normpath(folder / value) == os.path.normpath(problem.where):
-            return replace(problem, where=document.where(path), got=f"{problem.where}, {problem.got}")
+            got = problem.where if problem.got is None else f"{problem.where}, {problem.got}"
+            is_given = any(str(part).split(".")[-1] in GIVEN for part in path)
+            remedy = nearest_file(problem.where, besides=document.name) if is_given else problem.remedy
+            return replace(problem, where=document.where(path), got=got, remedy=remedy)
     return problem
 
 

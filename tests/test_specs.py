@@ -52,6 +52,22 @@ def test_what_is_wrong_with_a_spec_that_a_state_is_taken_from_is_told_in_its_fil
         make_plan(tmp_path / "meg.yaml", tmp_path / "store", stand_in=False)
 
 
+def test_a_spec_that_is_not_there_is_told_where_it_is_named_and_the_one_that_names_it_is_not_meant(
+    tmp_path: Path,
+) -> None:
+    head = "name: meg\ndata: {manifest: builtin:selfmade-meg}\nmodel: {variant: clip-hba-meg, text_from: meg1.yaml, "
+    (tmp_path / "meg.yaml").write_text(f"{head}backbone: tiny-clip, pretrained: builtin}}\n")
+    with pytest.raises(SpecError) as raised:
+        make_plan(tmp_path / "meg.yaml", tmp_path / "store", stand_in=False)
+    (problem,) = raised.value.problems
+    assert problem.where == f"{tmp_path / 'meg.yaml'}:3:43"
+    assert problem.got == str(tmp_path / "meg1.yaml")
+    assert problem.remedy == "Specs in that folder: none"
+    (tmp_path / "meg2.yaml").write_text("")
+    with pytest.raises(SpecError, match=r"meg1.yaml. Nearest: \S*/meg2.yaml."):
+        make_plan(tmp_path / "meg.yaml", tmp_path / "store", stand_in=False)
+
+
 @pytest.mark.parametrize("line", ["data: {manifest: gone/set.yaml}", "evaluation: {sets: [gone/set.yaml]}"])
 def test_a_manifest_that_is_not_there_is_told_where_it_is_named(line: str, tmp_path: Path) -> None:
     file, text = tmp_path / "odd.yaml", SPEC.replace("ViT-L14", "tiny-clip").replace("random", "builtin")

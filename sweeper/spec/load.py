@@ -124,7 +124,7 @@ def _read(name: str) -> str:
         problem = Problem(where=name, rule="a spec must be a file", got="a folder", remedy=f"Specs in it: {specs}")
         raise SpecError(problem) from None
     except FileNotFoundError:
-        raise SpecError(Problem(where=name, rule="the spec must exist", remedy=_nearest_file(name))) from None
+        raise SpecError(Problem(where=name, rule="the spec must exist", remedy=nearest_file(name))) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise SpecError(Problem(where=name, rule=f"the spec must be readable: {reason}")) from None
@@ -147,8 +147,15 @@ def _specs_beside(name: str) -> list[str]:
     return sorted(file for file in files if file.endswith((".yaml", ".yml")))
 
 
-def _nearest_file(name: str) -> str:
-    beside = _specs_beside(name)
+def nearest_file(name: str, besides: str | None = None) -> str:
+    """Says which spec may be meant by a name that is none.
+
+    Args:
+        name: its path.
+        besides: the spec that names it, which is not meant.
+    """
+    own = None if besides is None else os.path.abspath(besides)
+    beside = [file for file in _specs_beside(name) if os.path.abspath(os.path.join(os.path.dirname(name), file)) != own]
     near = get_close_matches(os.path.basename(name), beside, n=1)
     if near:
         return f"Nearest: {os.path.join(os.path.dirname(name), near[0])}"

@@ -198,12 +198,12 @@ def test_a_pruner_compares_points_as_fairly_as_an_objective() -> None:
     [
         (MEG, "Take rsa_validation"),  # val_loss is refused where its weights are searched
         ("name: x\ndata: {manifest: m.yaml}\nmodel: {}\n", "Take rsa_validation or val_loss"),
-        ("name: x\ndata: {manifest: m.yaml}\nmodel: {adapter: {rank: 0}}\n", "Take what is measured on validation"),
+        (f"{MEG}training: {{batch_size: 2}}\n", "Take what is measured on validation"),  # no point is valid
     ],
 )
 def test_instead_of_test_stimuli_only_what_this_spec_accepts_is_named(head: str, named: str) -> None:
     space = (
-        "{model.loss.w2: {low: 0.1, high: 1.0}}" if head == MEG else "{training.optimizer.lr: {low: 0.1, high: 1.0}}"
+        "{model.loss.w2: {low: 0.1, high: 1.0}}" if MEG in head else "{training.optimizer.lr: {low: 0.1, high: 1.0}}"
     )
     objectives = "objectives: [{metric: rsa_behavioral}]"
     with pytest.raises(SpecError) as raised:
