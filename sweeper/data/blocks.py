@@ -3,6 +3,7 @@
 import hashlib
 import json
 import mmap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -99,8 +100,11 @@ def open_blocks(source: SeriesSource) -> FileBlocks:
         array, axes = np.stack(list(arrays.values())), ("time", *(axis for axis in source.axes if axis != "time"))
     else:
         array, axes = open_array(source.file, source.format, source.key), source.axes
-    kind = np.dtype(getattr(array, "dtype", object)).kind
-    if kind not in "fiu" or len(array.shape) != len(axes):
+    dtype = np.dtype(getattr(array, "dtype", object))
+    if dtype.kind not in "fiu":
+        remedy = "Save the dissimilarities as real numbers, such as float32"
+        raise DataError(Problem(where=where, rule="a series is real numbers", got=f"dtype {dtype}", remedy=remedy))
+    if len(array.shape) != len(axes):
         rule = f"a series is numbers [{', '.join(axes)}]"
         remedy = "Give `axes` as the array has them"
         raise DataError(Problem(where=where, rule=rule, got=f"shape {tuple(array.shape)}", remedy=remedy))
@@ -119,6 +123,10 @@ def parts_of(num_times: int, entries: int) -> list[range]:
     return [range(first, min(first + step, num_times)) for first in range(0, num_times, step)]
 
 
+Slice: TypeAlias = tuple[int, int]
+"""Participant and time, 0-based."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Survey:
     """States what one pass over a series finds.
@@ -129,8 +137,9 @@ class Survey:
         num_infinite: how many infinities.
         asymmetry: largest difference of two entries that mirror each other.
         diagonal: largest size of an entry on a diagonal.
-        constant: participant and time (0-based) of the first slices whose dissimilarities are all equal.
-        num_constant: how many such slices there are.
+        num_constant: how many slices have dissimilarities that are all equal.
+        slices: the first with a fault, by `nan` (off the diagonal), `infinite`, `constant`; the worst one by
+            `asymmetry`, `diagonal`.
     """
 
     low: float
@@ -140,47 +149,60 @@ class Survey:
     num_infinite: int
     asymmetry: float
     diagonal: float
-    constant: tuple[tuple[int, int], ...]
     num_constant: int
+    slices: Mapping[str, Sequence[Slice]]
 
 
-_CONSTANT_SHOWN = 5
+_SLICES_SHOWN = 5
 
 
 def survey(blocks: Blocks) -> Survey:
     """Looks through a series in one pass; of a large one the result is kept on disk, by its content."""
     participants, times, stimuli, _ = blocks.shape
-    facts = kept(f"survey 1 {blocks.digest}", 8 * participants * times * stimuli**2, lambda: _look_through(blocks))
-    constant = tuple((int(p), int(t)) for p, t in facts["constant"])
-    return Survey(**{**facts, "constant": constant})
+    facts = kept(f"survey 2 {blocks.digest}", 8 * participants * times * stimuli**2, lambda: _look_through(blocks))
+    slices = {fault: tuple((int(p), int(t)) for p, t in found) for fault, found in facts["slices"].items()}
+    return Survey(**{**facts, "slices": slices})
 
 
 def _look_through(blocks: Blocks) -> dict[str, Any]:
     participants, num_times, num_stimuli, _ = blocks.shape
     found = {"low": np.inf, "high": -np.inf, "asymmetry": 0.0, "diagonal": 0.0}
-    counts = {"num_nan": 0, "num_nan_diagonal": 0, "num_infinite": 0}
-    constant: list[tuple[int, int]] = []
+    counts = {"num_nan": 0, "num_nan_diagonal": 0, "num_infinite": 0, "num_constant": 0}
+    slices: dict[str, list[Slice]] = {fault: [] for fault in ("nan", "infinite", "constant", "asymmetry", "diagonal")}
     for participant in range(participants):
         for times in parts_of(num_times, num_stimuli**2):
             part = blocks.read(participant, times)
-            missing = np.isnan(part)
-            on_diagonal = int(np.diagonal(missing, axis1=1, axis2=2).sum())
-            counts["num_nan_diagonal"] += on_diagonal
-            counts["num_nan"] += int(missing.sum()) - on_diagonal
-            counts["num_infinite"] += int(np.isinf(part).sum())
-            part = np.where(np.isfinite(part), part, 0.0)
+            missing, infinite = np.isnan(part), np.isinf(part)
+            on_diagonal = np.diagonal(missing, axis1=1, axis2=2).sum(axis=1)
+            off_diagonal = missing.sum(axis=(1, 2)) - on_diagonal
+            counts["num_nan_diagonal"] += int(on_diagonal.sum())
+            counts["num_nan"] += int(off_diagonal.sum())
+            counts["num_infinite"] += int(infinite.sum())
+            part = np.where(missing | infinite, 0.0, part)
             found["low"] = min(found["low"], float(part.min()))
             found["high"] = max(found["high"], float(part.max()))
-            found["asymmetry"] = max(found["asymmetry"], float(np.abs(part - part.swapaxes(1, 2)).max()))
+            constant = _constant_slices(part)
+            counts["num_constant"] += int(constant.sum())
+            for fault, has in (
+                ("nan", off_diagonal > 0),
+                ("infinite", infinite.any(axis=(1, 2))),
+                ("constant", constant),
+            ):
+                slices[fault] += [(participant, times[t]) for t in np.flatnonzero(has)]
+                del slices[fault][_SLICES_SHOWN:]
             diagonal = np.diagonal(part, axis1=1, axis2=2)
-            found["diagonal"] = max(found["diagonal"], float(np.abs(diagonal).max()))
-            constant += [(participant, times[t]) for t in _constant_slices(part)]
-    return {**found, **counts, "constant": constant[:_CONSTANT_SHOWN], "num_constant": len(constant)}
+            for fault, size in (
+                ("asymmetry", np.abs(part - part.swapaxes(1, 2)).max(axis=(1, 2))),
+                ("diagonal", np.abs(diagonal).max(axis=1)),
+            ):
+                if size.max() > found[fault]:
+                    found[fault], slices[fault] = float(size.max()), [(participant, times[int(size.argmax())])]
+    return {**found, **counts, "slices": slices}
 
 
-def _constant_slices(part: NDArray[np.float64]) -> list[int]:
-    """Returns the slices whose entries off the diagonal are all the same."""
+def _constant_slices(part: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tells of each slice whether its entries off the diagonal are all the same."""
     off_diagonal = part.copy()
     index = np.arange(part.shape[1])
     off_diagonal[:, index, index] = part[:, :1, 1]  # an entry that counts anyway
-    return np.flatnonzero(np.ptp(off_diagonal, axis=(1, 2)) == 0).tolist()
+    return np.asarray(np.ptp(off_diagonal, axis=(1, 2)) == 0)

@@ -124,22 +124,32 @@ def _value_problems(
 ) -> list[Problem]:
     faults: list[tuple[str, str, str | None]] = []
     largest = max(abs(found.low), abs(found.high))
+
+    def at(fault: str) -> str:
+        return ", ".join(
+            f"participant {participants[p]} at {source.start_ms + source.step_ms * t:g} ms"
+            for p, t in found.slices[fault]
+        )
+
     if found.num_infinite:
-        faults.append(("RDMs are finite", f"{found.num_infinite} infinite entries", "Compute these RDMs again"))
+        got = f"{found.num_infinite} infinite entries, first {at('infinite')}"
+        faults.append(("RDMs are finite", got, "Compute these RDMs again"))
     if found.num_nan and source.normalize == "none":
-        remedy = "`normalize: published` takes them as 0"
-        faults.append(("RDMs are finite", f"{found.num_nan} NaN off the diagonals", remedy))
+        got, remedy = (
+            f"{found.num_nan} NaN off the diagonals, first {at('nan')}",
+            "`normalize: published` takes them as 0",
+        )
+        faults.append(("RDMs are finite", got, remedy))
     if found.asymmetry > SYMMETRY_TOLERANCE * largest:
         remedy = "Average each RDM with its transpose if both halves are estimates of the same; or correct `axes`"
-        faults.append(("RDMs are symmetric", f"a difference of {found.asymmetry:.3g}", remedy))
+        got = f"a difference of {found.asymmetry:.3g}, the largest: {at('asymmetry')}"
+        faults.append(("RDMs are symmetric", got, remedy))
     if found.diagonal > SYMMETRY_TOLERANCE * largest:
         remedy = "A diagonal of ones means similarities: give 1 - similarity"
-        faults.append(("the diagonals of RDMs are 0", f"up to {found.diagonal:.3g}", remedy))
+        got = f"up to {found.diagonal:.3g}, {at('diagonal')}"
+        faults.append(("the diagonals of RDMs are 0", got, remedy))
     if found.num_constant:
-        first = ", ".join(
-            f"participant {participants[p]} at {source.start_ms + source.step_ms * t:g} ms" for p, t in found.constant
-        )
-        got = f"{found.num_constant} of {blocks.shape[0] * blocks.shape[1]} are constant, first {first}"
+        got = f"{found.num_constant} of {blocks.shape[0] * blocks.shape[1]} are constant, first {at('constant')}"
         got += f"; {found.num_nan} entries off the diagonals are NaN, which counts as 0" if found.num_nan else ""
         remedy = "Leave these participants or times out of the file"
         faults.append(("the dissimilarities of an RDM differ", got, remedy))

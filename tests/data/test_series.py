@@ -321,6 +321,7 @@ def broken(fault: str) -> NDArray[np.float64]:
     match fault:
         case "asymmetric":
             rdms[2, 4, 1, 5] += 0.2
+            rdms[0, 1, 1, 5] += 0.1
         case "half NaN":
             rdms[2, 4, 1, 5] = np.nan
         case "constant":
@@ -328,7 +329,7 @@ def broken(fault: str) -> NDArray[np.float64]:
         case "a person of NaN":
             rdms[1] = np.nan
         case "infinite":
-            rdms[0, 0, 1, 2] = rdms[0, 0, 2, 1] = np.inf
+            rdms[1, 3, 1, 2] = rdms[1, 3, 2, 1] = rdms[2, 0, 1, 2] = rdms[2, 0, 2, 1] = np.inf
         case "similarities":
             rdms[:, :, range(STIMULI), range(STIMULI)] = 1
         case "few":
@@ -337,22 +338,28 @@ def broken(fault: str) -> NDArray[np.float64]:
             rdms = rdms[0, 0]
         case "oblong":
             rdms = rdms[..., :5]
+        case "NaN":
+            rdms[1, 5, 1, 2] = rdms[1, 5, 2, 1] = np.nan
+        case "complex":
+            return rdms + 0j
         case "text":
             return np.full(rdms.shape, "a")  # type: ignore[return-value]
     return rdms
 
 
 FAULTS = {
-    "asymmetric": ("", "RDMs are symmetric. Got a difference of 0.2"),
+    "asymmetric": ("", "RDMs are symmetric. Got a difference of 0.2, the largest: participant 3 at 20 ms."),
     "half NaN": ("", "RDMs are symmetric"),
     "constant": ("", "2 of 21 are constant, first participant 2 at 10 ms, participant 3 at -20 ms"),
     "a person of NaN": ("", "are NaN, which counts as 0. Leave these participants"),
-    "infinite": ("", "2 infinite entries"),
-    "similarities": ("", "the diagonals of RDMs are 0. Got up to 1"),
+    "infinite": ("", "4 infinite entries, first participant 2 at 10 ms, participant 3 at -20 ms."),
+    "NaN": (", normalize: none", "RDMs are finite. Got 2 NaN off the diagonals, first participant 2 at 30 ms."),
+    "similarities": ("", "the diagonals of RDMs are 0. Got up to 1, participant 1 at -20 ms"),
     "few": (", rows: [a, b]", "at least 3 stimuli. Got 3x7x2x2"),
     "flat": ("", "numbers [participant, time, stimulus, stimulus]. Got shape (8, 8)"),
     "oblong": ("", "square. Got 8 x 5 of shape (3, 7, 8, 5)"),
-    "text": ("", "a series is numbers"),
+    "text": ("", "a series is real numbers. Got dtype <U1."),
+    "complex": ("", "a series is real numbers. Got dtype complex128. Save the dissimilarities as real numbers"),
     "time axis": (", stop_ms: 50", "ends at `stop_ms` 50. Got 7 times from -20 in steps of 10 ms, the last at 40"),
     "people": (", participants: [a, b]", "names each of the 3 in the array. Got 2 names"),
     "rows": (", rows: [a, b, c]", "as many rows as `rows` names. Got 8 rows for 3 names"),
